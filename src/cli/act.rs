@@ -1,0 +1,251 @@
+//! What each request asks of the server: the ones that read, and the ones about the server itself.
+
+use serde_json::{Value, json};
+
+use super::client::{Client, Tick};
+use super::failure::{Failure, report};
+use super::progress::{Progress, Watched};
+use super::screen::Screen;
+use super::{ClientOptions, MachineEnd, NewService, Patience, Request, change, exit, render};
+
+use std::io;
+use std::time::Duration;
+
+/// A conversation with the server on behalf of one command.
+pub(super) struct Session<'a, 'b> {
+    pub(super) client: Client,
+    pub(super) options: &'a ClientOptions,
+    pub(super) screen: &'a mut Screen<'b>,
+}
+
+type Answer = Result<u8, Failure>;
+
+/// Connects, asks, shows; the exit code.
+pub(super) fn run(options: &ClientOptions, request: &Request, screen: &mut Screen<'_>) -> u8 {
+    let answer = converse(options, request, screen);
+    match answer.and_then(|code| screen.flush().map(|()| code).map_err(Failure::Output)) {
+        Ok(code) => code,
+        Err(failure) => {
+            if let (true, Failure::Refused(refusal)) = (options.json, &failure) {
+                // Standard error tells the same; nobody is left to tell that this failed.
+                let _ = screen.line(&refusal.json().to_string());
+            }
+            report(&failure, screen)
+        }
+    }
+}
+
+fn converse(options: &ClientOptions, request: &Request, screen: &mut Screen<'_>) -> Answer {
+    if let Request::Later(what) = request {
+        return Err(Failure::Later(what));
+    }
+    let client = Client::connect(&options.socket)?;
+    perform(
+        &mut Session {
+            client,
+            options,
+            screen,
+        },
+        request,
+    )
+}
+
+fn perform(session: &mut Session<'_, '_>, request: &Request) -> Answer {
+    match request {
+        Request::List => session.show("service.list_full", Value::Null, render::list),
+        Request::Status(name) => status(session, name),
+        Request::Why(name) => session.show("service.why", named(name), render::why),
+        Request::Tree => session.show("service.tree", Value::Null, render::tree),
+        Request::Logs {
+            name,
+            lines,
+            stream,
+        } => logs(session, name, *lines, stream.as_deref()),
+        Request::Stats(name) => session.show("service.stats", named(name), render::stats),
+        Request::Children(name) => {
+            let show =
+                |screen: &mut Screen<'_>, answer: &Value| render::children(screen, name, answer);
+            session.show("service.children", named(name), show)
+        }
+        Request::Ping => session.show("system.ping", Value::Null, render::ping),
+        Request::DebugState => session.show("debug.state", Value::Null, render::output),
+        Request::DebugProcesses(name) => {
+            session.show("debug.process_tree", named(name), render::output)
+        }
+        Request::Change {
+            verb,
+            names,
+            patience,
+        } => change::each(session, *verb, names, *patience),
+        Request::All { verb, patience } => change::all(session, *verb, *patience),
+        Request::Kill { name, signal } => change::kill(session, name, signal.as_deref()),
+        Request::Await { name, goal, within } => change::wait_for(session, name, goal, *within),
+        Request::Add(service) => add(session, service),
+        Request::Reload => reload(session),
+        Request::Shutdown(patience) => shutdown(session, *patience),
+        Request::Machine(end, patience) => machine(session, *end, *patience),
+        Request::Later(what) => Err(Failure::Later(what)),
+    }
+}
+
+fn named(name: &str) -> Value {
+    json!({ "name": name })
+}
+
+fn status(session: &mut Session<'_, '_>, name: &str) -> Answer {
+    let status = session.client.ask("service.status", named(name))?;
+    if session.options.json {
+        return session.print(&status);
+    }
+    // What follows is a bonus; a service that vanishes meanwhile has shown its state all the same.
+    let blocked = status["state"] == "blocked";
+    let full = session
+        .client
+        .ask("service.status_full", named(name))
+        .unwrap_or_default();
+    let why = if blocked {
+        session.client.ask("service.why", named(name)).ok()
+    } else {
+        None
+    };
+    render::status(
+        session.screen,
+        &status,
+        full["uptime_secs"].as_u64(),
+        why.as_ref(),
+    )?;
+    Ok(exit::OK)
+}
+
+fn logs(session: &mut Session<'_, '_>, name: &str, lines: u64, stream: Option<&str>) -> Answer {
+    let mut params = json!({ "name": name, "lines": lines });
+    if let Some(stream) = stream {
+        params["stream"] = stream.into();
+    }
+    let show = |screen: &mut Screen<'_>, answer: &Value| render::logs(screen, name, answer);
+    session.show("logs.tail", params, show)
+}
+
+fn add(session: &mut Session<'_, '_>, service: &NewService) -> Answer {
+    let config = service.config()?;
+    session.show("service.set", json!({ "config": config }), render::added)
+}
+
+fn reload(session: &mut Session<'_, '_>) -> Answer {
+    let result = session.client.ask("service.reload", Value::Null)?;
+    if session.options.json {
+        session.print(&result)?;
+    } else {
+        render::reload(session.screen, &result)?;
+    }
+    let clean = render::texts(&result["errors"]).next().is_none();
+    Ok(if clean { exit::OK } else { exit::FAILED })
+}
+
+fn shutdown(session: &mut Session<'_, '_>, patience: Patience) -> Answer {
+    session.say("Shutting down zinit daemon...")?;
+    let result = end(session, "system.shutdown", patience)?;
+    if let Patience::Done { .. } = patience {
+        session.say("zinit daemon stopped")?;
+    }
+    session.print_if_json(&result)
+}
+
+fn machine(session: &mut Session<'_, '_>, machine_end: MachineEnd, patience: Patience) -> Answer {
+    let (method, done) = match machine_end {
+        MachineEnd::PowerOff => ("system.poweroff", "Poweroff signal sent to init"),
+        MachineEnd::Reboot => ("system.reboot", "Reboot signal sent to init"),
+    };
+    match end(session, method, patience) {
+        Ok(result) => {
+            session.say(done)?;
+            session.print_if_json(&result)
+        }
+        Err(Failure::Refused(refusal)) if refusal.is_about_pid_1() => {
+            session.say("zinit is not running as PID 1 - stopping daemon only")?;
+            shutdown(session, patience)
+        }
+        Err(other) => Err(other),
+    }
+}
+
+/// Asks the server to end. With patience, the end of the connection says that it has ended.
+fn end(session: &mut Session<'_, '_>, method: &str, patience: Patience) -> Result<Value, Failure> {
+    let (params, limit) = match patience {
+        Patience::TakenNote => (Value::Null, Some(super::client::ANSWER_WITHIN)),
+        Patience::Done { within } => (json!({ "wait": true }), within),
+    };
+    let watched = Watched::Other("the server to end");
+    let answer = session.watch(watched, |client, tick| {
+        let result = client.call(method, params, limit, &mut *tick)?;
+        if let Patience::Done { .. } = patience {
+            client.wait_for_end(limit, tick)?;
+        }
+        Ok(result)
+    });
+    match answer {
+        // It was in too much of a hurry to answer.
+        Err(Failure::Closed) => Ok(json!({ "ok": true })),
+        Err(Failure::Unanswered(after)) => Err(Failure::StillThere(after)),
+        other => other,
+    }
+}
+
+impl Session<'_, '_> {
+    /// Asks what is answered at once, and shows the answer.
+    fn show(
+        &mut self,
+        method: &str,
+        params: Value,
+        render: impl FnOnce(&mut Screen<'_>, &Value) -> io::Result<()>,
+    ) -> Answer {
+        let answer = self.client.ask(method, params)?;
+        if self.options.json {
+            return self.print(&answer);
+        }
+        render(self.screen, &answer)?;
+        Ok(exit::OK)
+    }
+
+    /// Lets `work` wait, while the one line shows for what.
+    pub(super) fn watch<T>(
+        &mut self,
+        watched: Watched<'_>,
+        work: impl FnOnce(&mut Client, Tick<'_>) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        self.screen.flush()?;
+        let mut progress = Progress::new(watched, &self.options.socket);
+        let (screen, quiet) = (&mut *self.screen, self.options.json);
+        let mut tick = |waited: Duration| {
+            if !quiet {
+                progress.tick(screen, waited);
+            }
+        };
+        let result = work(&mut self.client, &mut tick);
+        self.screen.wipe();
+        result
+    }
+
+    /// Prints an answer as it came.
+    pub(super) fn print(&mut self, answer: &Value) -> Answer {
+        self.screen.line(&answer.to_string())?;
+        Ok(exit::OK)
+    }
+
+    fn print_if_json(&mut self, answer: &Value) -> Answer {
+        if self.options.json {
+            self.print(answer)
+        } else {
+            Ok(exit::OK)
+        }
+    }
+
+    /// A line for people.
+    pub(super) fn say(&mut self, line: &str) -> Result<(), Failure> {
+        if self.options.json {
+            Ok(())
+        } else {
+            Ok(self.screen.line(line)?)
+        }
+    }
+}

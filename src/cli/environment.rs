@@ -1,0 +1,97 @@
+//! What the outside says about defaults: environment variables, and which paths exist.
+//!
+//! A value of its own, so that parsing is a function of its arguments and tests need not touch the process.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+/// Socket of a server that runs as a system service.
+const SYSTEM_SOCKET: &str = "/run/zinit.sock";
+/// Service files of a machine's administrator.
+const SYSTEM_CONFIG_DIR: &str = "/etc/zinit/services";
+/// Service files of a machine's image.
+const SYSTEM_OWN_DIR: &str = "/etc/zinit/system";
+
+type Lookup = dyn Fn(&str) -> Option<OsString>;
+
+/// Where defaults come from.
+pub struct Env {
+    lookup: Box<Lookup>,
+    exists: Box<dyn Fn(&Path) -> bool>,
+}
+
+impl Env {
+    /// The environment of this process.
+    pub fn of_process() -> Self {
+        Self {
+            lookup: Box::new(|name| std::env::var_os(name)),
+            exists: Box::new(Path::exists),
+        }
+    }
+
+    /// An environment made up of `variables`, on a machine where just `paths` exist.
+    pub fn made_of(variables: &[(&str, &str)], paths: &[&str]) -> Self {
+        let owned = |text: &&str| (*text).to_owned();
+        let paths: Vec<PathBuf> = paths.iter().map(PathBuf::from).collect();
+        let variables: Vec<(String, OsString)> = variables
+            .iter()
+            .map(|(name, value)| (owned(name), OsString::from(value)))
+            .collect();
+        Self {
+            lookup: Box::new(move |name| {
+                let found = variables.iter().find(|(known, _)| known == name);
+                found.map(|(_, value)| value.clone())
+            }),
+            exists: Box::new(move |path| paths.iter().any(|known| known == path)),
+        }
+    }
+
+    /// A variable's value; an empty one counts as unset.
+    pub(super) fn variable(&self, name: &str) -> Option<OsString> {
+        (self.lookup)(name).filter(|value| !value.is_empty())
+    }
+
+    /// The directory `zinit server` reads when its command line names none.
+    pub fn config_dir(&self, pid1_mode: bool) -> PathBuf {
+        let own = || match self.home() {
+            Some(home) => home.join("hero/cfg/zinit"),
+            None => PathBuf::from("/tmp/zinit/services"),
+        };
+        match self.variable("ZINIT_CONFIG_DIR") {
+            Some(dir) => dir.into(),
+            None if pid1_mode => SYSTEM_CONFIG_DIR.into(),
+            None => own(),
+        }
+    }
+
+    pub(super) fn system_dir(pid1_mode: bool) -> Option<PathBuf> {
+        pid1_mode.then(|| SYSTEM_OWN_DIR.into())
+    }
+
+    pub(super) fn server_socket(&self, pid1_mode: bool) -> PathBuf {
+        match self.variable("ZINIT_SOCKET") {
+            Some(socket) => socket.into(),
+            None if pid1_mode => SYSTEM_SOCKET.into(),
+            None => self.user_socket(),
+        }
+    }
+
+    pub(super) fn client_socket(&self) -> PathBuf {
+        match self.variable("ZINIT_SOCKET") {
+            Some(socket) => socket.into(),
+            None if (self.exists)(Path::new(SYSTEM_SOCKET)) => SYSTEM_SOCKET.into(),
+            None => self.user_socket(),
+        }
+    }
+
+    fn user_socket(&self) -> PathBuf {
+        match self.home() {
+            Some(home) => home.join("hero/var/zinit.sock"),
+            None => PathBuf::from("/tmp/zinit.sock"),
+        }
+    }
+
+    fn home(&self) -> Option<PathBuf> {
+        self.variable("HOME").map(PathBuf::from)
+    }
+}

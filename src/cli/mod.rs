@@ -1,0 +1,299 @@
+//! The shell client, and the command line of the one binary.
+//!
+//! Two levels: what was *typed* (`args`, driven by the table in [`commands`]) and what is *meant*
+//! ([`Invocation`]). The client half sends what is meant over one connection and shows the answer.
+//!
+//! | file        | noun                                                        |
+//! |-------------|-------------------------------------------------------------|
+//! | `commands`  | the table: every command and flag, once                     |
+//! | `args`      | argv to what was typed                                      |
+//! | `meaning`   | what was typed to an [`Invocation`]                         |
+//! | `usage`     | what was wrong with the line, in one sentence               |
+//! | `help`      | help texts, written from the table                          |
+//! | `client`    | the connection                                              |
+//! | `failure`   | what went wrong on the way, and its exit code               |
+//! | `act`       | requests that read, and the ones about the server           |
+//! | `change`    | requests that change services, and waiting for them         |
+//! | `add`       | a service definition from a file or from flags              |
+//! | `progress`  | the one line that shows what is being waited for            |
+//! | `render`    | answers to text                                             |
+//! | `screen`    | the two output streams                                      |
+//! | `exit`      | exit codes                                                  |
+//!
+//! It never reads service files (but the one given to `add-service`), and never panics on output.
+
+mod act;
+mod add;
+mod args;
+mod change;
+mod client;
+pub mod commands;
+mod environment;
+pub mod exit;
+mod failure;
+mod help;
+mod meaning;
+mod progress;
+mod render;
+mod screen;
+mod usage;
+
+use std::io::{BufWriter, IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+pub use add::NewService;
+pub use args::parse;
+pub use environment::Env;
+pub use screen::Screen;
+pub use usage::UsageError;
+
+/// What a command line means.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Invocation {
+    /// Run the server.
+    Server(ServerOptions),
+    /// Check service files without a server.
+    Check(CheckOptions),
+    /// Print this text.
+    Help(String),
+    /// Print the version.
+    Version,
+    /// Ask a running server.
+    Client(ClientOptions, Request),
+}
+
+/// How the server is to run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ServerOptions {
+    /// Where the service files are.
+    pub config_dir: PathBuf,
+    /// Where the files of the system's own services are; they come first.
+    pub system_dir: Option<PathBuf>,
+    /// The socket to listen on.
+    pub socket: PathBuf,
+    /// `error`, `warn`, `info`, `debug`, `trace` or `off`.
+    pub log_level: String,
+    /// Behave as the server of a machine's PID 1.
+    pub pid1_mode: bool,
+}
+
+/// What `zinit check` is to look at.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CheckOptions {
+    /// A directory or a file; none means the directory the server would read.
+    pub path: Option<PathBuf>,
+    /// Answer as JSON.
+    pub json: bool,
+}
+
+/// What an offline check of service files found.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct CheckResult {
+    /// How many files were read.
+    pub checked: usize,
+    /// What keeps a file from being used, each `path:line:column: error: …`.
+    pub errors: Vec<String>,
+    /// What is doubtful.
+    pub warnings: Vec<String>,
+}
+
+/// What all client commands share.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClientOptions {
+    /// The server's socket.
+    pub socket: PathBuf,
+    /// Print answers as JSON, one line each.
+    pub json: bool,
+}
+
+/// What the client is to ask for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Request {
+    /// All services with their states.
+    List,
+    /// One service's state.
+    Status(String),
+    /// What a service waits for.
+    Why(String),
+    /// All services with their dependencies.
+    Tree,
+    /// The last lines a service wrote.
+    Logs {
+        /// The service.
+        name: String,
+        /// How many lines at most.
+        lines: u64,
+        /// Only `stdout` or `stderr`.
+        stream: Option<String>,
+    },
+    /// A service's memory and processor use.
+    Stats(String),
+    /// A service's processes below the main one.
+    Children(String),
+    /// Whether the server answers.
+    Ping,
+    /// The server's view of everything, as text.
+    DebugState,
+    /// A service's process tree, as text.
+    DebugProcesses(String),
+    /// Start, stop, restart or remove services, one after the other.
+    Change {
+        /// What to do with them.
+        verb: Verb,
+        /// The services.
+        names: Vec<String>,
+        /// How long to stay.
+        patience: Patience,
+    },
+    /// Start, stop or delete all user services.
+    All {
+        /// What to do with them.
+        verb: Bulk,
+        /// How long to stay.
+        patience: Patience,
+    },
+    /// Send a signal.
+    Kill {
+        /// The service.
+        name: String,
+        /// The signal as it was typed; none means TERM.
+        signal: Option<String>,
+    },
+    /// Wait until a service is in a state.
+    Await {
+        /// The service.
+        name: String,
+        /// `running`, `stopped` or `exited`.
+        goal: String,
+        /// Give up after this long.
+        within: Option<Duration>,
+    },
+    /// Create or replace a service.
+    Add(NewService),
+    /// Read the service files again.
+    Reload,
+    /// Stop the server and all services.
+    Shutdown(Patience),
+    /// Power the machine off or reboot it.
+    Machine(MachineEnd, Patience),
+    /// Something a later release brings; the text says what.
+    Later(&'static str),
+}
+
+/// What can be done with named services.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Verb {
+    /// Bring up.
+    Start {
+        /// With what it requires and wants.
+        deps: bool,
+    },
+    /// Bring down.
+    Stop,
+    /// Bring down and up again.
+    Restart,
+    /// Bring down and forget, file and all.
+    Remove,
+}
+
+/// What can be done with all user services.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Bulk {
+    /// Bring up.
+    Start,
+    /// Bring down.
+    Stop,
+    /// Bring down and forget, files and all.
+    Delete,
+}
+
+/// How a machine's run ends.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum MachineEnd {
+    /// Power off.
+    PowerOff,
+    /// Reboot.
+    Reboot,
+}
+
+/// How long a command that changes something stays.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Patience {
+    /// Until the server has taken note.
+    TakenNote,
+    /// Until it is done or has failed, or this long.
+    Done {
+        /// No bound when none.
+        within: Option<Duration>,
+    },
+}
+
+/// Asks the server on behalf of the shell; answers go to standard output, complaints to standard error.
+pub fn run(options: &ClientOptions, request: &Request) -> ExitCode {
+    on_terminal(|screen| run_on(options, request, screen))
+}
+
+/// [`run`] with the output streams given.
+pub fn run_on(options: &ClientOptions, request: &Request, screen: &mut Screen<'_>) -> u8 {
+    act::run(options, request, screen)
+}
+
+/// Prints what [`parse`] rejected; `zinit` alone gets the whole help.
+pub fn report_usage(error: &UsageError) -> ExitCode {
+    on_terminal(|screen| usage::report(error, screen))
+}
+
+/// Prints a help text.
+pub fn print_help(text: &str) -> ExitCode {
+    on_terminal(|screen| failure::settle(screen.text(text), screen))
+}
+
+/// Prints name and version.
+pub fn print_version() -> ExitCode {
+    print_help(concat!("zinit ", env!("CARGO_PKG_VERSION")))
+}
+
+/// Prints what a check of service files found; a failure when there is an error among it.
+pub fn report_check(options: &CheckOptions, result: &CheckResult) -> ExitCode {
+    on_terminal(|screen| report_check_on(options, result, screen))
+}
+
+/// [`report_check`] with the output streams given.
+pub fn report_check_on(
+    options: &CheckOptions,
+    result: &CheckResult,
+    screen: &mut Screen<'_>,
+) -> u8 {
+    let shown = render::check(screen, options.json, result);
+    let code = failure::settle(shown, screen);
+    if result.errors.is_empty() {
+        code
+    } else {
+        exit::FAILED
+    }
+}
+
+fn on_terminal(work: impl FnOnce(&mut Screen<'_>) -> u8) -> ExitCode {
+    let stdout = std::io::stdout();
+    let out_is_terminal = stdout.is_terminal();
+    // A list of a thousand services is one write, not a thousand.
+    let mut out = BufWriter::new(stdout.lock());
+    let mut err = std::io::stderr();
+    let err_is_terminal = err.is_terminal();
+    let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let mut screen = Screen {
+        out: &mut out,
+        err: &mut err as &mut dyn Write,
+        out_is_terminal,
+        err_is_terminal,
+        color: out_is_terminal && !no_color,
+        line_shown: false,
+    };
+    let code = work(&mut screen);
+    match screen.out.flush() {
+        Err(_) if code != exit::OK => ExitCode::from(code),
+        flushed => ExitCode::from(failure::settle(flushed, &mut screen).max(code)),
+    }
+}

@@ -1,0 +1,262 @@
+//! Configuration: from the text of service files to [`Spec`]s, with everything that is wrong on the way.
+//!
+//! | file          | noun                                                            |
+//! |---------------|-----------------------------------------------------------------|
+//! | `mod.rs`      | directories and files                                           |
+//! | `text.rs`     | TOML to JSON value and back                                     |
+//! | `file.rs`     | the mirror of a file, read and written                          |
+//! | `rules.rs`    | what must be true beyond the form                               |
+//! | `keys.rs`     | the table of all keys                                           |
+//! | `diagnose.rs` | problems: file, line, column, key, message, hint                |
+//! | `check.rs`    | what only several files together, or the machine, can tell      |
+//! | `exec.rs`     | command lines: shell or no shell, and where the program is      |
+//! | `store.rs`    | files written and removed, safe against a crash                 |
+//!
+//! It promises that one bad file hurts nothing but itself, that no file can make it wait (only
+//! regular files are opened) or grow without bound, and that it prints and logs nothing.
+
+mod check;
+mod diagnose;
+mod exec;
+mod file;
+mod keys;
+mod rules;
+mod store;
+mod suggest;
+mod text;
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+pub use check::{check, check_beside};
+pub use diagnose::{Problem, Severity};
+pub use exec::{find_program, words};
+pub use file::{from_value, to_value};
+pub use keys::{KEYS, Key, REQUIRED, SERVICE_SECTIONS, TARGET_SECTIONS};
+pub use rules::SetError;
+pub use store::{remove, write};
+pub use text::to_toml;
+
+use crate::engine::Spec;
+use crate::engine::spec::Class;
+use diagnose::Source;
+
+/// Largest file that is read. A service file with ten thousand dependencies has 200 KB.
+const FILE_MAX_BYTES: u64 = 1 << 20;
+
+/// Most files that are read from a directory.
+const FILES_MAX: usize = 65_536;
+
+/// Where service files are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dirs {
+    /// Services of the machine itself; loaded first, and their names cannot be taken. It need not exist.
+    pub system: Option<PathBuf>,
+    /// All others.
+    pub services: PathBuf,
+}
+
+/// A file that is used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigFile {
+    /// The file.
+    pub path: PathBuf,
+    /// What it says.
+    pub spec: Spec,
+}
+
+/// What the directories hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Loaded {
+    /// The files that are used, system files first, else sorted by file name. No name occurs twice.
+    pub files: Vec<ConfigFile>,
+    /// All that is wrong, in the order of the files.
+    pub problems: Vec<Problem>,
+    /// Files that are there and cannot be used. Files whose name another one took are not among them.
+    pub broken: Vec<PathBuf>,
+}
+
+/// Reads the directories.
+///
+/// # Errors
+/// Only if the services directory itself cannot be read.
+pub fn load(dirs: &Dirs) -> Result<Loaded, Box<Problem>> {
+    let mut loading = Loading::default();
+    match dirs.system.as_deref().map(list) {
+        None => {}
+        Some(Ok(paths)) => loading.add_all(paths, Some(Class::System)),
+        Some(Err((ErrorKind::NotFound, _))) => {}
+        Some(Err((_, problem))) => loading.loaded.problems.push(*problem),
+    }
+    loading.system_files = loading.loaded.files.len();
+    let paths = list(&dirs.services).map_err(|(_, problem)| problem)?;
+    loading.add_all(paths, None);
+    Ok(loading.loaded)
+}
+
+/// Reads one file: the spec unless an error keeps it from being used, and all that is wrong.
+#[must_use]
+pub fn load_file(path: &Path) -> (Option<Spec>, Vec<Problem>) {
+    match read(path) {
+        Ok(text) => parse(path, &text),
+        Err(problem) => (None, vec![*problem]),
+    }
+}
+
+/// How many service files a check of `target` is about: those of a directory, or the one file.
+#[must_use]
+pub fn count(target: &Path) -> usize {
+    if target.is_dir() {
+        list(target).map_or(0, |paths| paths.len())
+    } else {
+        1
+    }
+}
+
+/// Like [`load_file`], of a text that is already read; `path` is what problems name.
+#[must_use]
+pub fn parse(path: &Path, text: &str) -> (Option<Spec>, Vec<Problem>) {
+    diagnose::review(path, text)
+}
+
+/// The service files of a directory, sorted.
+fn list(dir: &Path) -> Result<Vec<PathBuf>, (ErrorKind, Box<Problem>)> {
+    let entries = fs::read_dir(dir).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+    let entries = entries.map_err(|error| (error.kind(), unusable(dir, &error)))?;
+    let mut paths: Vec<PathBuf> = entries
+        .iter()
+        .map(fs::DirEntry::path)
+        .filter(|path| is_service_file(path))
+        .collect();
+    paths.sort_unstable();
+    Ok(paths)
+}
+
+fn is_service_file(path: &Path) -> bool {
+    path.extension() == Some(OsStr::new("toml"))
+}
+
+fn unusable(dir: &Path, error: &io::Error) -> Box<Problem> {
+    let hint = "it must be a directory that holds the service files, NAME.toml";
+    let message = if error.kind() == ErrorKind::NotFound {
+        "no such directory".to_owned()
+    } else if error.kind() == ErrorKind::NotADirectory {
+        "not a directory".to_owned()
+    } else {
+        format!("the directory cannot be read: {error}")
+    };
+    Box::new(Problem::error(dir, message).with_hint(Some(hint.to_owned())))
+}
+
+#[derive(Default)]
+struct Loading {
+    loaded: Loaded,
+    /// Who has a name: an index of `loaded.files`.
+    by_name: BTreeMap<Rc<str>, usize>,
+    /// The first of `loaded.files` are system files, that many.
+    system_files: usize,
+}
+
+impl Loading {
+    fn add_all(&mut self, mut paths: Vec<PathBuf>, class: Option<Class>) {
+        if let Some(beyond) = paths.get(FILES_MAX) {
+            let message = format!(
+                "more than {FILES_MAX} files in the directory; this one and those after it are not used"
+            );
+            self.loaded.problems.push(Problem::error(beyond, message));
+            paths.truncate(FILES_MAX);
+        }
+        for path in paths {
+            self.add(path, class);
+        }
+    }
+
+    fn add(&mut self, path: PathBuf, class: Option<Class>) {
+        let (spec, problems) = load_file(&path);
+        self.loaded.problems.extend(problems);
+        let Some(mut spec) = spec else {
+            self.loaded.broken.push(path);
+            return;
+        };
+        if let Some(first) = self.by_name.get(&spec.name) {
+            let problem = self.taken(&path, &spec, *first);
+            self.loaded.problems.push(problem);
+            return;
+        }
+        spec.class = class.unwrap_or(spec.class);
+        self.by_name
+            .insert(spec.name.clone(), self.loaded.files.len());
+        self.loaded.files.push(ConfigFile { path, spec });
+    }
+
+    fn taken(&self, path: &Path, spec: &Spec, first: usize) -> Problem {
+        let other = self.loaded.files[first].path.display();
+        let message = if first < self.system_files {
+            format!("'{}' is shadowed by system service {other}", spec.name)
+        } else {
+            format!(
+                "'{}' is already the name of {other}; this file is not used",
+                spec.name
+            )
+        };
+        let section = if spec.is_target() {
+            "target"
+        } else {
+            "service"
+        };
+        place(path, |source| {
+            vec![source.problem(Severity::Error, &[section, "name"], None, message.clone())]
+        })
+        .pop()
+        .unwrap_or_else(|| Problem::error(path, message))
+    }
+}
+
+/// Problems of a file that was read before, made with the places of its keys at hand.
+fn place(path: &Path, find: impl FnOnce(&Source<'_>) -> Vec<Problem>) -> Vec<Problem> {
+    let Ok(text) = read(path) else {
+        return Vec::new();
+    };
+    Source::parse(path, &text).map_or_else(|_| Vec::new(), |source| find(&source))
+}
+
+/// The text of a file, if it is one that may be read.
+fn read(path: &Path) -> Result<String, Box<Problem>> {
+    let bytes = read_bytes(path).map_err(|message| Problem::error(path, message))?;
+    String::from_utf8(bytes).map_err(|error| {
+        let offset = error.utf8_error().valid_up_to();
+        Box::new(Problem::error(path, "not valid UTF-8").at(error.as_bytes(), offset))
+    })
+}
+
+/// Only a regular file is opened: a FIFO would let the whole server wait for its writer.
+fn read_bytes(path: &Path) -> Result<Vec<u8>, String> {
+    let cannot = |error: io::Error| format!("cannot be read: {error}");
+    let found = fs::metadata(path).map_err(|error| {
+        let is_dangling = error.kind() == ErrorKind::NotFound && path.is_symlink();
+        if is_dangling {
+            "a symbolic link to nowhere".to_owned()
+        } else {
+            cannot(error)
+        }
+    })?;
+    if found.is_dir() {
+        return Err("a directory, not a service file".to_owned());
+    }
+    if !found.is_file() {
+        return Err("not a regular file".to_owned());
+    }
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(cannot)?;
+    file.take(FILE_MAX_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(cannot)?;
+    if bytes.len() as u64 > FILE_MAX_BYTES {
+        return Err("larger than 1 MiB".to_owned());
+    }
+    Ok(bytes)
+}

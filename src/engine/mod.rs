@@ -1,0 +1,358 @@
+//! The half that decides, and nothing else: pure state, driven by events, answering with actions.
+//!
+//! This module is the border. The shell (`reactor`) turns what happened on the machine into an
+//! [`Event`], hands it to [`Supervisor::handle`] and carries out each [`Action`] that comes back.
+//! The engine never asks the time, never touches a descriptor or a file, never logs and never
+//! rolls dice: the same events give the same actions, so a history can be replayed.
+
+use std::fmt;
+use std::rc::Rc;
+
+mod graph;
+mod restart;
+mod service;
+mod signal;
+pub mod spec;
+mod supervisor;
+mod time;
+mod timer;
+mod waiter;
+
+pub use graph::{Graph, LinkKind, cycles};
+pub use restart::Restarts;
+pub use service::{End, Failure, Force, Hold, Service, State, Want};
+pub use signal::{Signal, UnknownSignal};
+pub use spec::Spec;
+pub use supervisor::Supervisor;
+pub use time::Time;
+pub use timer::TimerWheel;
+pub use waiter::{Goal, Verdict};
+
+/// A process, by its number.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Pid(i32);
+
+impl Pid {
+    /// The process of that number; only positive numbers are one (0 and less mean groups).
+    #[must_use]
+    pub const fn new(number: i32) -> Option<Self> {
+        if number > 0 { Some(Self(number)) } else { None }
+    }
+
+    /// Its number.
+    #[must_use]
+    pub const fn number(self) -> i32 {
+        self.0
+    }
+}
+
+impl fmt::Display for Pid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for Pid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A service for as long as it exists. The generation makes an id of a removed service stale
+/// rather than somebody else's.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServiceId {
+    index: u32,
+    generation: u32,
+}
+
+impl ServiceId {
+    /// Where it stands in the table of services; reused after removal.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.index as usize
+    }
+}
+
+impl fmt::Debug for ServiceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "#{}.{}", self.index, self.generation)
+    }
+}
+
+/// Names a question of the shell's; the answer carries it back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ticket(pub u64);
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// By itself, with this status.
+    Code(i32),
+    /// Killed by the signal of this number (also real-time ones).
+    Signal(i32),
+}
+
+/// Where on the way from fork to a running program it went wrong, and the kernel's word for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpawnError {
+    /// What was being done.
+    pub step: Step,
+    /// `errno(3)` of it.
+    pub errno: i32,
+}
+
+/// A step from fork to exec.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Making the process and its pipes.
+    Fork,
+    /// Its own session.
+    Session,
+    /// Its standard descriptors.
+    Stdio,
+    /// Putting back the resource limits.
+    Limits,
+    /// Its working directory.
+    Chdir,
+    /// Running the program.
+    Exec,
+}
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// Somebody asks for something.
+    Command {
+        /// Who is answered, exactly once; nobody if none.
+        ticket: Option<Ticket>,
+        /// When the answer is due.
+        patience: Patience,
+        /// What is asked.
+        command: Command,
+    },
+    /// Whoever holds this ticket is not there any more; nobody is to be answered.
+    HungUp {
+        /// The ticket.
+        ticket: Ticket,
+    },
+    /// A spawn got its process, which is now on its way to the program.
+    Forked {
+        /// For this service.
+        service: ServiceId,
+        /// The process.
+        pid: Pid,
+    },
+    /// A spawn got no process.
+    ForkFailed {
+        /// For this service.
+        service: ServiceId,
+        /// Why.
+        error: SpawnError,
+        /// The machine was out of something; it says nothing about the service.
+        scarce: bool,
+    },
+    /// A spawn was not tried: a process outside holds its port or matches its filter.
+    Obstructed {
+        /// For this service.
+        service: ServiceId,
+    },
+    /// The program of this process runs.
+    Started {
+        /// The process.
+        pid: Pid,
+    },
+    /// This process could not become its program; its exit follows.
+    ExecFailed {
+        /// The process.
+        pid: Pid,
+        /// Why.
+        error: SpawnError,
+    },
+    /// A child has ended. It is not collected yet, so its number still means it.
+    Exited {
+        /// The process.
+        pid: Pid,
+        /// How it ended.
+        exit: Exit,
+    },
+    /// After a sweep: nothing of the service is left.
+    Cleared {
+        /// The service.
+        service: ServiceId,
+    },
+    /// The deadline the engine named has come.
+    Deadline,
+}
+
+/// When a command is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// As soon as it is taken on.
+    None,
+    /// When what was asked is done or can't be done, or at this time.
+    Until(Option<Time>),
+}
+
+/// What can be asked of the engine.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// Bring it up.
+    Start {
+        /// The service.
+        service: ServiceId,
+        /// And what it requires and wants.
+        deps: bool,
+    },
+    /// Bring it down, dependents first.
+    Stop {
+        /// The service.
+        service: ServiceId,
+    },
+    /// Down and up again, and so the dependents that were up.
+    Restart {
+        /// The service.
+        service: ServiceId,
+    },
+    /// Send a signal; nothing else changes.
+    Signal {
+        /// The service.
+        service: ServiceId,
+        /// The signal.
+        signal: Signal,
+    },
+    /// Change nothing; answer when it is so.
+    Wait {
+        /// The service.
+        service: ServiceId,
+        /// What is waited for.
+        goal: Goal,
+    },
+    /// Stop it and its dependents, and forget them.
+    Remove {
+        /// The service.
+        service: ServiceId,
+    },
+    /// Start every service that is not `class = "system"`.
+    StartAll,
+    /// Stop every service that is not `class = "system"`.
+    StopAll,
+    /// Remove every service that is not `class = "system"`.
+    RemoveAll,
+    /// Add a service or give an existing one a new spec.
+    Put {
+        /// The service as it is meant now.
+        spec: Rc<Spec>,
+    },
+    /// Make the services these, and no others but `keep`.
+    Reload {
+        /// The services as they are meant now.
+        specs: Vec<Rc<Spec>>,
+        /// Names that stay as they are.
+        keep: Vec<Rc<str>>,
+    },
+    /// Stop everything in order, then halt. Asked again: stop waiting politely.
+    Shutdown,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Start a process for the service. Answered in the same turn by `Forked`, `ForkFailed` or
+    /// `Obstructed`.
+    Spawn {
+        /// The service.
+        service: ServiceId,
+    },
+    /// Send `signal` to the service's processes as its `kill_mode` says, the main one included.
+    KillTree {
+        /// The service.
+        service: ServiceId,
+        /// Its main process, which is not collected.
+        pid: Pid,
+        /// The signal.
+        signal: Signal,
+    },
+    /// The main process has ended: send `signal` to what it left behind. Answered by `Cleared`,
+    /// in the same turn or when the last of it is gone. A sweep asked for again is the same sweep
+    /// with a stronger signal, answered once. What can't be killed is given up some time; a
+    /// `Spawn` of the service ends its sweep, which must not be answered any more.
+    Sweep {
+        /// The service.
+        service: ServiceId,
+        /// The signal.
+        signal: Signal,
+    },
+    /// Send a signal a user asked for to the main process's group.
+    Signal {
+        /// Its main process, which is not collected.
+        pid: Pid,
+        /// The signal.
+        signal: Signal,
+    },
+    /// A service is in another state.
+    Changed {
+        /// The service.
+        service: ServiceId,
+        /// Before.
+        from: State,
+        /// Now.
+        to: State,
+    },
+    /// A service is no more; its id is stale.
+    Removed {
+        /// The id it had.
+        service: ServiceId,
+        /// Its name.
+        name: Rc<str>,
+    },
+    /// The answer to a command.
+    Reply {
+        /// Who asked.
+        ticket: Ticket,
+        /// What came of it.
+        outcome: Outcome,
+    },
+    /// Everything is down, as asked.
+    Halt,
+    /// An event that cannot be. Nothing was changed by it.
+    Anomaly {
+        /// What was wrong.
+        what: &'static str,
+        /// With which service.
+        service: Option<ServiceId>,
+    },
+}
+
+/// What came of a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done; or, without patience, taken on.
+    Done,
+    /// It did not come about.
+    Not(Verdict),
+    /// There is no such service (any more).
+    Unknown,
+    /// A signal for a service without a process.
+    NotRunning,
+    /// Everything is being stopped; nothing new is started.
+    ShuttingDown,
+    /// What a bulk command was for, and what did not come about.
+    Bulk {
+        /// The services.
+        services: Vec<Rc<str>>,
+        /// Those for which it did not come about.
+        failed: Vec<(ServiceId, Verdict)>,
+    },
+    /// What a reload changed.
+    Reloaded {
+        /// New services.
+        added: Vec<Rc<str>>,
+        /// Services that are gone or going.
+        removed: Vec<Rc<str>>,
+        /// Services with a new spec.
+        changed: Vec<Rc<str>>,
+        /// Names whose new spec was refused: a service cannot become a target, nor a target one.
+        refused: Vec<Rc<str>>,
+    },
+}

@@ -1,0 +1,947 @@
+//! One service: its state, what is wanted of it, and the two tables that move it.
+//!
+//! **Facts push.** What happened to a service (table 1); `×` is a bug, `-` changes nothing:
+//!
+//! | | forked | fork failed | obstructed | started | exec failed | exited | cleared | deadline |
+//! |---|---|---|---|---|---|---|---|---|
+//! | Inactive, Exited, Failed | × | × | × | × | × | × | - | × |
+//! | Blocked | × | × | × | × | × | × | - | look again |
+//! | Forking | Spawning | *end* | Blocked | × | × | × | × | × |
+//! | Spawning | × | × | × | Running | Stopping | Clearing | × | Stopping, KILL |
+//! | Running | × | × | × | × | × | Clearing | × | × |
+//! | Stopping | × | × | × | - | - | Clearing | × | KILL; then Failed |
+//! | Clearing | × | × | × | × | × | × | *end* | KILL; then Failed |
+//! | Backoff | × | × | × | × | × | × | - | Blocked |
+//!
+//! *end* is where the restart policy speaks: Exited, Failed, Backoff, or Blocked when it is wanted
+//! up again. A service is cleared before that, so its next run never meets its last one.
+//!
+//! **Wants pull.** What a service does next, given what its neighbours allow (table 2). A command
+//! only sets the want; the order of starts and stops is coded nowhere, it falls out of the gates:
+//!
+//! | | want Up | want Cycle | want Down, Gone |
+//! |---|---|---|---|
+//! | Inactive | Blocked | Blocked, want Up | - |
+//! | Blocked | gate open: Forking (a target: Running) | want Up | Inactive |
+//! | Spawning, Running | requirement lost: want Cycle | requirers idle: Stopping, want Up | requirers idle: Stopping |
+//! | Forking, Stopping, Clearing | - (a fact comes) | - | - |
+//! | Backoff | requirement lost: Blocked | Blocked, want Up | Inactive |
+//! | Exited | - | Blocked, want Up | - |
+//! | Failed | - | Blocked, want Up | Inactive (unkillable: -, until it is to be gone) |
+//!
+//! The story of a stop: want Down on the service and on all that require it. Each sees at its gate
+//! that somebody who needs it is up, except the outermost; that one goes to Stopping, ends, is
+//! swept (Clearing) and comes to rest, which opens the next gate.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::restart::Restarts;
+use super::{Action, Exit, Pid, ServiceId, Signal, SpawnError, Spec, Time};
+
+/// Time a killed process has to vanish before the service is given up as unkillable: longer than
+/// any exit that is not stuck in the kernel.
+const KILL_GRACE: Duration = Duration::from_secs(5);
+
+/// Time between looks at a port or a process that is not ours, while a service waits for it.
+const OBSTACLE_RECHECK: Duration = Duration::from_secs(2);
+
+/// Time before a spawn is tried again when the machine is out of processes, memory or descriptors.
+const SCARCE_DELAY: Duration = Duration::from_secs(1);
+
+/// What is true of a service. A variant holds all that is true in it and nothing else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Down, and nothing is to be said about how it came there.
+    Inactive,
+    /// Wanted up, and held back.
+    Blocked {
+        /// By what.
+        hold: Hold,
+    },
+    /// Its process was asked for; the answer comes within this turn.
+    Forking,
+    /// Its process exists and is on its way to the program.
+    Spawning {
+        /// The process.
+        pid: Pid,
+        /// When it was forked.
+        since: Time,
+        /// When it is too late.
+        fail_at: Time,
+    },
+    /// Up.
+    Running {
+        /// The main process; a target has none.
+        pid: Option<Pid>,
+        /// Since when.
+        since: Time,
+    },
+    /// Its main process has been told to end.
+    Stopping {
+        /// The main process.
+        pid: Pid,
+        /// Why, unless it was asked for.
+        failure: Option<Failure>,
+        /// What it was told with.
+        force: Force,
+        /// When the next stronger means is used.
+        kill_at: Time,
+    },
+    /// Its main process has ended; what it left behind is being ended too.
+    Clearing {
+        /// How the main process ended.
+        end: End,
+        /// What the rest was told with.
+        force: Force,
+        /// When the next stronger means is used.
+        kill_at: Time,
+    },
+    /// Ended, and to be started again.
+    Backoff {
+        /// When.
+        until: Time,
+        /// How it ended.
+        end: End,
+    },
+    /// Ended as it should or as it was told to.
+    Exited {
+        /// Its exit status; none if a signal ended it.
+        code: Option<i32>,
+    },
+    /// Ended as it should not, and not to be started again by itself.
+    Failed {
+        /// Why.
+        why: Failure,
+    },
+}
+
+/// What holds back a service that is wanted up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// Something it needs or follows is on its way up.
+    Waiting,
+    /// Something it requires is not up and not on its way.
+    Stuck,
+    /// It requires a name that nothing has.
+    Missing,
+    /// It requires itself, by whatever detour.
+    Cycle,
+    /// A service it conflicts with is up.
+    Conflict,
+    /// A service that declares the same port is up.
+    Port,
+    /// A process outside holds its port or matches its filter.
+    Obstructed {
+        /// When to look again.
+        until: Time,
+    },
+}
+
+/// Why a service failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// Its process ended with this status.
+    ExitCode(i32),
+    /// Its process was killed by this signal.
+    Signal(i32),
+    /// Its process did not become its program.
+    Spawn(SpawnError),
+    /// It took longer than `start_timeout_ms`.
+    StartTimeout,
+    /// It did not even end when killed.
+    StopTimeout,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It was told to.
+    Asked(Exit),
+    /// By itself, with status 0.
+    Success,
+    /// As it should not.
+    Failure(Failure),
+}
+
+/// The means a stop has reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Force {
+    /// The stop signal.
+    Polite,
+    /// SIGKILL.
+    Kill,
+}
+
+/// What is wanted of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Want {
+    /// Up.
+    Up,
+    /// Down, then up.
+    Cycle,
+    /// Down.
+    Down,
+    /// Down, then removed.
+    Gone,
+}
+
+/// A service: as it is meant, as it is, and as it should be.
+#[derive(Clone, Debug)]
+pub struct Service {
+    pub(super) spec: Rc<Spec>,
+    pub(super) state: State,
+    pub(super) want: Want,
+    pub(super) restarts: Restarts,
+    pub(super) tally: Tally,
+}
+
+/// What neighbours see of a service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Face {
+    /// A requirer may be up.
+    pub(super) met: bool,
+    /// A requirer that is down need not wait for it.
+    pub(super) stuck: bool,
+    /// A requirer that is up must go down.
+    pub(super) lost: bool,
+    /// Who follows it in order waits for it.
+    pub(super) ahead: bool,
+    /// It has, or is about to have, processes (a target: it is up).
+    pub(super) active: bool,
+    /// It is active and going down.
+    pub(super) leaving: bool,
+    /// Its rivals have to wait.
+    pub(super) holds: bool,
+}
+
+/// How many neighbours show what. Kept by the supervisor from the difference of each change.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Tally {
+    /// Requirements that are no service.
+    pub(super) missing: u32,
+    /// Requirements that are not met.
+    pub(super) unmet: u32,
+    /// Requirements that are stuck.
+    pub(super) stuck: u32,
+    /// Requirements that are lost.
+    pub(super) lost: u32,
+    /// Services this one follows, on their way up.
+    pub(super) ahead: u32,
+    /// Rivals that are up.
+    pub(super) rivals: u32,
+    /// Requirers that are active.
+    pub(super) requirers: u32,
+    /// Followers that are active and going down.
+    pub(super) followers: u32,
+}
+
+/// All a service ever learns of its neighbours and of the supervisor's phase.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Gate {
+    /// What keeps it from starting.
+    pub(super) hold: Option<Hold>,
+    /// A requirement is lost.
+    pub(super) lost: bool,
+    /// Nobody who needs it is up.
+    pub(super) requirers_idle: bool,
+    /// Stops are not polite any more.
+    pub(super) force: Force,
+}
+
+/// A fact that cannot be in this state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Misfit(pub(super) &'static str);
+
+type Fact = Result<(), Misfit>;
+
+impl State {
+    /// The main process, if there is one.
+    #[must_use]
+    pub const fn pid(self) -> Option<Pid> {
+        match self {
+            Self::Spawning { pid, .. } | Self::Stopping { pid, .. } => Some(pid),
+            Self::Running { pid, .. } => pid,
+            Self::Inactive
+            | Self::Blocked { .. }
+            | Self::Forking
+            | Self::Clearing { .. }
+            | Self::Backoff { .. }
+            | Self::Exited { .. }
+            | Self::Failed { .. } => None,
+        }
+    }
+
+    /// Since when its process exists (a target: since when it is up), while it is not told to end.
+    #[must_use]
+    pub const fn since(self) -> Option<Time> {
+        match self {
+            Self::Spawning { since, .. } | Self::Running { since, .. } => Some(since),
+            Self::Inactive
+            | Self::Blocked { .. }
+            | Self::Forking
+            | Self::Stopping { .. }
+            | Self::Clearing { .. }
+            | Self::Backoff { .. }
+            | Self::Exited { .. }
+            | Self::Failed { .. } => None,
+        }
+    }
+
+    /// When the state ends by itself.
+    #[must_use]
+    pub const fn deadline(self) -> Option<Time> {
+        match self {
+            Self::Spawning { fail_at, .. } => Some(fail_at),
+            Self::Stopping { kill_at, .. } | Self::Clearing { kill_at, .. } => Some(kill_at),
+            Self::Backoff { until, .. }
+            | Self::Blocked {
+                hold: Hold::Obstructed { until },
+            } => Some(until),
+            Self::Inactive
+            | Self::Blocked { .. }
+            | Self::Forking
+            | Self::Running { .. }
+            | Self::Exited { .. }
+            | Self::Failed { .. } => None,
+        }
+    }
+
+    /// Does the service have, or is it about to have, processes (a target: is it up)?
+    #[must_use]
+    pub const fn is_active(self) -> bool {
+        match self {
+            Self::Forking
+            | Self::Spawning { .. }
+            | Self::Running { .. }
+            | Self::Stopping { .. }
+            | Self::Clearing { .. } => true,
+            Self::Inactive
+            | Self::Blocked { .. }
+            | Self::Backoff { .. }
+            | Self::Exited { .. }
+            | Self::Failed { .. } => false,
+        }
+    }
+}
+
+impl Service {
+    pub(super) fn new(spec: Rc<Spec>) -> Self {
+        Self {
+            spec,
+            state: State::Inactive,
+            want: Want::Down,
+            restarts: Restarts::default(),
+            tally: Tally::default(),
+        }
+    }
+
+    /// The service as it is meant.
+    #[must_use]
+    pub fn spec(&self) -> &Rc<Spec> {
+        &self.spec
+    }
+
+    /// As it is.
+    #[must_use]
+    pub const fn state(&self) -> State {
+        self.state
+    }
+
+    /// As it should be.
+    #[must_use]
+    pub const fn want(&self) -> Want {
+        self.want
+    }
+
+    /// Its restarts in a row.
+    #[must_use]
+    pub const fn restarts(&self) -> Restarts {
+        self.restarts
+    }
+
+    /// May a service that requires this one be up?
+    #[must_use]
+    pub fn is_met(&self) -> bool {
+        match self.state {
+            State::Running { .. } => self.want == Want::Up && !self.spec.is_oneshot(),
+            State::Exited { code } => self.want == Want::Up && code == Some(0),
+            State::Inactive
+            | State::Blocked { .. }
+            | State::Forking
+            | State::Spawning { .. }
+            | State::Stopping { .. }
+            | State::Clearing { .. }
+            | State::Backoff { .. }
+            | State::Failed { .. } => false,
+        }
+    }
+
+    /// Does who follows it in order wait for it?
+    #[must_use]
+    pub fn is_coming_up(&self) -> bool {
+        self.face().ahead
+    }
+
+    /// Do its rivals have to wait?
+    #[must_use]
+    pub fn holds_back_rivals(&self) -> bool {
+        self.face().holds
+    }
+
+    pub(super) fn face(&self) -> Face {
+        let active = self.state.is_active();
+        let wanted = matches!(self.want, Want::Up | Want::Cycle);
+        let (stuck, lost, ahead) = match self.state {
+            State::Inactive | State::Forking | State::Spawning { .. } => (false, false, true),
+            State::Running { .. } => (false, false, self.spec.is_oneshot()),
+            State::Blocked { hold } => match hold {
+                Hold::Waiting => (false, false, true),
+                Hold::Stuck | Hold::Missing | Hold::Cycle => (true, true, false),
+                // Tried again by itself, so those that are up need not go down for it.
+                Hold::Conflict | Hold::Port | Hold::Obstructed { .. } => (true, false, false),
+            },
+            State::Stopping { failure, .. } => (false, false, failure.is_none()),
+            // A oneshot is behind them only when all of it has ended.
+            State::Clearing { end, .. } => {
+                let ahead = matches!(end, End::Asked(_)) || self.spec.is_oneshot();
+                (false, false, ahead)
+            }
+            State::Backoff { .. } => (false, false, false),
+            State::Exited { code } => (code != Some(0), code != Some(0), false),
+            State::Failed { .. } => (true, true, false),
+        };
+        Face {
+            met: self.is_met(),
+            stuck: stuck || !wanted,
+            lost: lost || self.want != Want::Up,
+            ahead: ahead && wanted,
+            active,
+            leaving: active && !wanted,
+            holds: active || matches!(self.state, State::Backoff { .. }),
+        }
+    }
+
+    // Table 1: facts push.
+
+    pub(super) fn forked(&mut self, now: Time, pid: Pid) -> Fact {
+        match self.state {
+            State::Forking => {
+                let fail_at = now + self.spec.lifecycle.start_timeout;
+                self.state = State::Spawning {
+                    pid,
+                    since: now,
+                    fail_at,
+                };
+                Ok(())
+            }
+            State::Inactive
+            | State::Blocked { .. }
+            | State::Spawning { .. }
+            | State::Running { .. }
+            | State::Stopping { .. }
+            | State::Clearing { .. }
+            | State::Backoff { .. }
+            | State::Exited { .. }
+            | State::Failed { .. } => Err(Misfit("a process that was not asked for")),
+        }
+    }
+
+    pub(super) fn fork_failed(&mut self, now: Time, error: SpawnError, scarce: bool) -> Fact {
+        self.answered_by(|service| {
+            let end = End::Failure(Failure::Spawn(error));
+            if scarce {
+                service.state = State::Backoff {
+                    until: now + SCARCE_DELAY,
+                    end,
+                };
+            } else {
+                service.ended(now, end);
+            }
+        })
+    }
+
+    pub(super) fn obstructed(&mut self, now: Time) -> Fact {
+        self.answered_by(|service| {
+            service.state = State::Blocked {
+                hold: Hold::Obstructed {
+                    until: now + OBSTACLE_RECHECK,
+                },
+            };
+        })
+    }
+
+    fn answered_by(&mut self, change: impl FnOnce(&mut Self)) -> Fact {
+        if self.state != State::Forking {
+            return Err(Misfit("an answer to a spawn that was not asked for"));
+        }
+        change(self);
+        Ok(())
+    }
+
+    pub(super) fn started(&mut self, now: Time) -> Fact {
+        match self.state {
+            State::Spawning { pid, .. } => {
+                self.state = State::Running {
+                    pid: Some(pid),
+                    since: now,
+                };
+                Ok(())
+            }
+            State::Stopping { .. } => Ok(()),
+            State::Inactive
+            | State::Blocked { .. }
+            | State::Forking
+            | State::Running { .. }
+            | State::Clearing { .. }
+            | State::Backoff { .. }
+            | State::Exited { .. }
+            | State::Failed { .. } => Err(Misfit("a program that started twice")),
+        }
+    }
+
+    pub(super) fn exec_failed(&mut self, now: Time, error: SpawnError) -> Fact {
+        match self.state {
+            State::Spawning { pid, .. } => {
+                let failure = Some(Failure::Spawn(error));
+                self.state = State::Stopping {
+                    pid,
+                    failure,
+                    force: Force::Kill,
+                    kill_at: now + KILL_GRACE,
+                };
+                Ok(())
+            }
+            State::Stopping { .. } => Ok(()),
+            State::Inactive
+            | State::Blocked { .. }
+            | State::Forking
+            | State::Running { .. }
+            | State::Clearing { .. }
+            | State::Backoff { .. }
+            | State::Exited { .. }
+            | State::Failed { .. } => Err(Misfit("an exec that failed after it succeeded")),
+        }
+    }
+
+    pub(super) fn exited(
+        &mut self,
+        now: Time,
+        exit: Exit,
+        id: ServiceId,
+        out: &mut Vec<Action>,
+    ) -> Fact {
+        let polite = now + self.spec.lifecycle.stop_timeout;
+        let (end, force, kill_at) = match self.state {
+            State::Spawning { since, .. }
+            | State::Running {
+                pid: Some(_),
+                since,
+            } => {
+                if now.since(since) >= self.spec.lifecycle.stability_period {
+                    self.restarts = Restarts::default();
+                }
+                (End::of(exit), Force::Polite, polite)
+            }
+            State::Stopping {
+                failure,
+                force,
+                kill_at,
+                ..
+            } => (
+                failure.map_or(End::Asked(exit), End::Failure),
+                force,
+                kill_at,
+            ),
+            State::Inactive
+            | State::Blocked { .. }
+            | State::Forking
+            | State::Running { pid: None, .. }
+            | State::Clearing { .. }
+            | State::Backoff { .. }
+            | State::Exited { .. }
+            | State::Failed { .. } => return Err(Misfit("an exit of a process it does not have")),
+        };
+        self.state = State::Clearing {
+            end,
+            force,
+            kill_at,
+        };
+        out.push(Action::Sweep {
+            service: id,
+            signal: self.signal(force),
+        });
+        Ok(())
+    }
+
+    pub(super) fn cleared(&mut self, now: Time) -> Fact {
+        match self.state {
+            State::Clearing { end, .. } => {
+                self.ended(now, end);
+                Ok(())
+            }
+            // It was given up before the last of it died.
+            State::Inactive
+            | State::Blocked { .. }
+            | State::Backoff { .. }
+            | State::Exited { .. }
+            | State::Failed { .. } => Ok(()),
+            State::Forking
+            | State::Spawning { .. }
+            | State::Running { .. }
+            | State::Stopping { .. } => Err(Misfit("cleared while it runs")),
+        }
+    }
+
+    pub(super) fn deadline_passed(
+        &mut self,
+        now: Time,
+        id: ServiceId,
+        out: &mut Vec<Action>,
+    ) -> Fact {
+        let (signal, kill_at) = (Signal::KILL, now + KILL_GRACE);
+        match self.state {
+            State::Spawning { pid, .. } => {
+                let failure = Some(Failure::StartTimeout);
+                self.state = State::Stopping {
+                    pid,
+                    failure,
+                    force: Force::Kill,
+                    kill_at,
+                };
+                out.push(Action::KillTree {
+                    service: id,
+                    pid,
+                    signal,
+                });
+            }
+            State::Stopping {
+                pid,
+                failure,
+                force: Force::Polite,
+                ..
+            } => {
+                self.state = State::Stopping {
+                    pid,
+                    failure,
+                    force: Force::Kill,
+                    kill_at,
+                };
+                out.push(Action::KillTree {
+                    service: id,
+                    pid,
+                    signal,
+                });
+            }
+            State::Clearing {
+                end,
+                force: Force::Polite,
+                ..
+            } => {
+                self.state = State::Clearing {
+                    end,
+                    force: Force::Kill,
+                    kill_at,
+                };
+                out.push(Action::Sweep {
+                    service: id,
+                    signal,
+                });
+            }
+            State::Stopping {
+                force: Force::Kill, ..
+            }
+            | State::Clearing {
+                force: Force::Kill, ..
+            } => {
+                self.state = State::Failed {
+                    why: Failure::StopTimeout,
+                };
+            }
+            State::Backoff { .. }
+            | State::Blocked {
+                hold: Hold::Obstructed { .. },
+            } => {
+                self.state = State::Blocked {
+                    hold: Hold::Waiting,
+                };
+            }
+            State::Inactive
+            | State::Blocked { .. }
+            | State::Forking
+            | State::Running { .. }
+            | State::Exited { .. }
+            | State::Failed { .. } => return Err(Misfit("a deadline it does not have")),
+        }
+        Ok(())
+    }
+
+    /// The last of a run is gone: by policy and want, what comes next?
+    fn ended(&mut self, now: Time, end: End) {
+        self.state = match self.want {
+            Want::Down | Want::Gone => State::Exited { code: end.code() },
+            Want::Cycle => {
+                self.want = Want::Up;
+                State::Blocked {
+                    hold: Hold::Waiting,
+                }
+            }
+            Want::Up => match end {
+                End::Asked(_) => State::Blocked {
+                    hold: Hold::Waiting,
+                },
+                End::Success => self.restart_or(now, end, State::Exited { code: Some(0) }),
+                End::Failure(why) => self.restart_or(now, end, State::Failed { why }),
+            },
+        };
+    }
+
+    fn restart_or(&mut self, now: Time, end: End, last: State) -> State {
+        let failed = matches!(end, End::Failure(_));
+        match self
+            .restarts
+            .take(&self.spec.lifecycle, self.spec.is_oneshot(), failed)
+        {
+            Some(delay) => State::Backoff {
+                until: now + delay,
+                end,
+            },
+            None => last,
+        }
+    }
+
+    fn signal(&self, force: Force) -> Signal {
+        match force {
+            Force::Polite => self.spec.lifecycle.stop_signal,
+            Force::Kill => Signal::KILL,
+        }
+    }
+
+    // What a command does beyond setting a want.
+
+    /// Is it wanted up, and will it come up or stay up without anybody starting what it requires?
+    pub(super) fn is_on_its_way(&self) -> bool {
+        let so = match self.state {
+            State::Blocked {
+                hold: Hold::Waiting,
+            }
+            | State::Forking
+            | State::Spawning { .. }
+            | State::Running { .. } => true,
+            State::Exited { code } => code == Some(0),
+            State::Inactive
+            | State::Blocked { .. }
+            | State::Stopping { .. }
+            | State::Clearing { .. }
+            | State::Backoff { .. }
+            | State::Failed { .. } => false,
+        };
+        so && self.want == Want::Up
+    }
+
+    /// It is to go down and come up again.
+    pub(super) fn recycle(&mut self) {
+        self.restarts = Restarts::default();
+        if self.want != Want::Gone {
+            self.want = Want::Cycle;
+        }
+    }
+
+    /// It is to be up; asked for by a person it also forgets what went wrong before.
+    pub(super) fn rouse(&mut self, explicit: bool) {
+        let was_done = self.is_met();
+        if self.want != Want::Cycle {
+            self.want = Want::Up;
+        }
+        match self.state {
+            State::Failed { .. } => {
+                self.restarts = Restarts::default();
+                self.state = State::Inactive;
+            }
+            State::Exited { .. } if explicit || !was_done => {
+                self.restarts = Restarts::default();
+                self.state = State::Inactive;
+            }
+            State::Backoff { .. }
+            | State::Blocked {
+                hold: Hold::Obstructed { .. },
+            } if explicit => {
+                self.restarts = Restarts::default();
+                self.state = State::Blocked {
+                    hold: Hold::Waiting,
+                };
+            }
+            State::Inactive
+            | State::Blocked { .. }
+            | State::Forking
+            | State::Spawning { .. }
+            | State::Running { .. }
+            | State::Stopping { .. }
+            | State::Clearing { .. }
+            | State::Backoff { .. }
+            | State::Exited { .. } => {}
+        }
+    }
+
+    /// Its spec changed: a failure that this may mend is forgotten, so that a corrected file needs
+    /// no second command.
+    pub(super) fn mended(&mut self) {
+        if matches!(self.state, State::Failed { .. } | State::Backoff { .. }) {
+            self.rouse(true);
+        }
+    }
+
+    /// Something outside went away: look again.
+    pub(super) fn look_again(&mut self) {
+        if let State::Blocked {
+            hold: Hold::Obstructed { .. },
+        } = self.state
+        {
+            self.state = State::Blocked {
+                hold: Hold::Waiting,
+            };
+        }
+    }
+
+    // Table 2: wants pull.
+
+    /// One step towards what is wanted, if the gate allows one.
+    pub(super) fn pull(&mut self, now: Time, gate: Gate, id: ServiceId, out: &mut Vec<Action>) {
+        match (self.state, self.want) {
+            (
+                State::Inactive
+                | State::Exited { .. }
+                | State::Failed { .. }
+                | State::Backoff { .. },
+                Want::Cycle,
+            )
+            | (State::Blocked { .. }, Want::Cycle)
+            | (State::Inactive, Want::Up) => {
+                self.want = Want::Up;
+                self.state = State::Blocked {
+                    hold: Hold::Waiting,
+                };
+            }
+            (State::Blocked { hold }, Want::Up) => self.try_start(now, hold, gate, id, out),
+            (State::Spawning { .. } | State::Running { .. }, Want::Up) if gate.lost => {
+                self.want = Want::Cycle;
+            }
+            (State::Running { pid: None, .. }, Want::Up) => {
+                // A target is up only while all it requires is.
+                if let Some(hold @ (Hold::Waiting | Hold::Stuck | Hold::Missing | Hold::Cycle)) =
+                    gate.hold
+                {
+                    self.state = State::Blocked { hold };
+                }
+            }
+            (
+                State::Spawning { .. } | State::Running { .. },
+                Want::Cycle | Want::Down | Want::Gone,
+            ) => {
+                if gate.requirers_idle {
+                    self.stop(now, gate.force, id, out);
+                }
+            }
+            (State::Backoff { .. }, Want::Up) => {
+                if gate.lost {
+                    self.state = State::Blocked {
+                        hold: Hold::Waiting,
+                    };
+                }
+            }
+            // Its process is still there, so it is not down; only a new start forgets that.
+            (
+                State::Failed {
+                    why: Failure::StopTimeout,
+                },
+                Want::Down,
+            )
+            | (State::Inactive | State::Exited { .. }, Want::Down | Want::Gone)
+            | (State::Exited { .. } | State::Failed { .. }, Want::Up)
+            | (State::Spawning { .. } | State::Running { pid: Some(_), .. }, Want::Up)
+            | (State::Forking | State::Stopping { .. } | State::Clearing { .. }, _) => {}
+            (
+                State::Blocked { .. } | State::Backoff { .. } | State::Failed { .. },
+                Want::Down | Want::Gone,
+            ) => {
+                self.state = State::Inactive;
+            }
+        }
+    }
+
+    fn try_start(
+        &mut self,
+        now: Time,
+        held: Hold,
+        gate: Gate,
+        id: ServiceId,
+        out: &mut Vec<Action>,
+    ) {
+        match (gate.hold, held) {
+            // It has a time to look again. Two that are obstructed and also wait for each other
+            // would otherwise take turns without end.
+            (_, Hold::Obstructed { .. }) => {}
+            (Some(hold), _) => self.state = State::Blocked { hold },
+            (None, _) if self.spec.is_target() => {
+                self.state = State::Running {
+                    pid: None,
+                    since: now,
+                }
+            }
+            (None, _) => {
+                self.state = State::Forking;
+                out.push(Action::Spawn { service: id });
+            }
+        }
+    }
+
+    fn stop(&mut self, now: Time, force: Force, id: ServiceId, out: &mut Vec<Action>) {
+        let restarting = self.want == Want::Cycle;
+        if restarting {
+            self.want = Want::Up;
+        }
+        self.state = match self.state.pid() {
+            None if restarting => State::Blocked {
+                hold: Hold::Waiting,
+            },
+            None => State::Inactive,
+            Some(pid) => {
+                out.push(Action::KillTree {
+                    service: id,
+                    pid,
+                    signal: self.signal(force),
+                });
+                let patience = match force {
+                    Force::Polite => self.spec.lifecycle.stop_timeout,
+                    Force::Kill => KILL_GRACE,
+                };
+                State::Stopping {
+                    pid,
+                    failure: None,
+                    force,
+                    kill_at: now + patience,
+                }
+            }
+        };
+    }
+}
+
+impl End {
+    fn of(exit: Exit) -> Self {
+        match exit {
+            Exit::Code(0) => Self::Success,
+            Exit::Code(code) => Self::Failure(Failure::ExitCode(code)),
+            Exit::Signal(signal) => Self::Failure(Failure::Signal(signal)),
+        }
+    }
+
+    /// The exit status, if there was one.
+    #[must_use]
+    pub const fn code(self) -> Option<i32> {
+        match self {
+            Self::Asked(Exit::Code(code)) | Self::Failure(Failure::ExitCode(code)) => Some(code),
+            Self::Success => Some(0),
+            Self::Asked(Exit::Signal(_)) | Self::Failure(_) => None,
+        }
+    }
+}

@@ -1,0 +1,452 @@
+//! Requests that only the machine, or the configuration, can answer.
+
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::clients::ClientId;
+use super::{Reactor, child, command};
+use crate::config::{self, SetError};
+use crate::engine::spec::{Exec, Program};
+use crate::engine::{Command, Hold, Outcome, ServiceId, Signal, Spec, State};
+use crate::rpc::{Ask, Code, Form, LogQuery, LogShape, Refusal, SystemVerb};
+use crate::rpc::{
+    text,
+    why::{self, FilterMatch, Outside},
+};
+use crate::sys::{clock, kill, ports, procfs};
+
+/// Lines of output one request may ask for.
+const MOST_LINES: usize = 100_000;
+
+type Answer = Result<Value, Refusal>;
+
+impl Reactor {
+    /// Answers, or hands the request on to the engine and gives none.
+    pub(super) fn ask(
+        &mut self,
+        client: ClientId,
+        request: Option<&Value>,
+        ask: Ask,
+    ) -> Option<Answer> {
+        Some(match ask {
+            Ask::Get(id) => self.spec(id).map(|spec| config::to_value(&spec)),
+            Ask::Set(params) => self.set(params),
+            Ask::Delete(id, timeout) => {
+                self.delete(client, request, id, timeout);
+                return None;
+            }
+            Ask::DeleteAll(wait) => {
+                self.command(
+                    client,
+                    request.cloned(),
+                    Command::RemoveAll,
+                    wait,
+                    Form::Bulk("deleted"),
+                );
+                return None;
+            }
+            Ask::Reload => match self.reload(Some((client, request))) {
+                Ok(()) => return None,
+                Err(refusal) => Err(refusal),
+            },
+            Ask::Stats(id) => Ok(self.stats(id)),
+            Ask::Children(id) => Ok(self.children(id)),
+            Ask::Why(id) => self.why(id),
+            Ask::Logs(query) => Ok(self.logs(&query)),
+            Ask::DebugState => {
+                let families = &mut self.families;
+                let output = text::debug_state(&self.supervisor, clock::now(), |pid| {
+                    families.children(pid).into_iter().map(child).collect()
+                });
+                Ok(json!({"output": output}))
+            }
+            Ask::ProcessTree(id) => {
+                let Some(service) = self.supervisor.service(id) else {
+                    return Some(Err(not_found()));
+                };
+                let pid = service.state().pid();
+                let family = pid
+                    .map(|pid| self.families.descendants(pid))
+                    .unwrap_or_default();
+                let family: Vec<_> = family.into_iter().map(child).collect();
+                Ok(json!({"output": text::process_tree(&service.spec().name, pid, &family)}))
+            }
+            Ask::System(verb) => self.system(verb),
+        })
+    }
+
+    /// Loads the services for the first time.
+    pub(super) fn load(&mut self) -> io::Result<()> {
+        self.files.make_dir()?;
+        let read = self
+            .files
+            .read()
+            .map_err(|problem| io::Error::other(problem.to_string()))?;
+        report(&read.problems);
+        self.inbox.push_back(command(Command::Reload {
+            specs: read.specs,
+            keep: read.keep,
+        }));
+        Ok(())
+    }
+
+    /// Reads the directories anew and has the engine apply what changed.
+    pub(super) fn reload(
+        &mut self,
+        asker: Option<(ClientId, Option<&Value>)>,
+    ) -> Result<(), Refusal> {
+        let read = self
+            .files
+            .read()
+            .map_err(|problem| Refusal::new(Code::Internal, problem.to_string()))?;
+        report(&read.problems);
+        let reload = Command::Reload {
+            specs: read.specs,
+            keep: read.keep,
+        };
+        let Some((client, request)) = asker else {
+            self.inbox.push_back(command(reload));
+            self.handle_inbox();
+            return Ok(());
+        };
+        let (errors, warnings) = read
+            .problems
+            .iter()
+            .partition::<Vec<_>, _>(|problem| problem.is_error());
+        let texts = |problems: Vec<&config::Problem>| {
+            problems.into_iter().map(ToString::to_string).collect()
+        };
+        let form = Form::Reload {
+            errors: texts(errors),
+            warnings: texts(warnings),
+        };
+        self.command(client, request.cloned(), reload, None, form);
+        Ok(())
+    }
+
+    /// How the outcome of a command is told to who asked.
+    pub(super) fn answer_of(&mut self, form: &Form, outcome: Outcome) -> Answer {
+        if let (Form::Ok { name, .. }, Outcome::Done) = (form, &outcome)
+            && let Some(text) = self.files.take_undeleted(name)
+        {
+            return Err(Refusal::new(Code::Internal, text));
+        }
+        crate::rpc::render(&self.supervisor, form, outcome)
+    }
+
+    fn delete(
+        &mut self,
+        client: ClientId,
+        request: Option<&Value>,
+        id: ServiceId,
+        timeout: Option<Duration>,
+    ) {
+        let name = self
+            .spec(id)
+            .map(|spec| spec.name.to_string())
+            .unwrap_or_default();
+        let form = Form::Ok {
+            service: id,
+            name,
+            state: false,
+        };
+        self.command(
+            client,
+            request.cloned(),
+            Command::Remove { service: id },
+            Some(timeout),
+            form,
+        );
+    }
+
+    fn set(&mut self, params: Value) -> Answer {
+        let spec = config::from_value(params).map_err(|error| match error {
+            SetError::Parse(text) => Refusal::new(Code::InvalidParams, text),
+            SetError::Invalid(errors) => Refusal::new(Code::ValidationFailed, "Validation failed")
+                .with(json!({"errors": errors})),
+        })?;
+        if self.supervisor.is_closing() {
+            return Err(Refusal::new(
+                Code::Internal,
+                "the server is shutting down; nothing new is started",
+            ));
+        }
+        self.check_settable(&spec)?;
+        let path = self.files.write(&spec).map_err(|(path, error)| {
+            Refusal::new(
+                Code::PersistFailed,
+                format!("Failed to write {}: {error}", path.display()),
+            )
+        })?;
+        let name = spec.name.to_string();
+        self.inbox.push_back(command(Command::Put {
+            spec: Rc::new(spec),
+        }));
+        self.handle_inbox();
+        Ok(json!({"name": name, "path": path, "warnings": []}))
+    }
+
+    fn check_settable(&self, spec: &Spec) -> Result<(), Refusal> {
+        let known = self
+            .supervisor
+            .find(&spec.name)
+            .and_then(|id| self.supervisor.service(id));
+        if self.files.is_system(&spec.name) {
+            let text = format!(
+                "service '{}' belongs to the system; change its file and reload",
+                spec.name
+            );
+            return Err(Refusal::new(Code::Internal, text));
+        }
+        if known.is_some_and(|known| known.spec().is_target() != spec.is_target()) {
+            let text = format!(
+                "'{}' can't change between service and target; delete it first",
+                spec.name
+            );
+            return Err(Refusal::new(Code::Internal, text));
+        }
+        if let Some(missing) = spec
+            .program()
+            .and_then(|program| self.missing_program(program))
+        {
+            return Err(Refusal::new(
+                Code::ExecNotFound,
+                format!("Executable not found: {missing}"),
+            ));
+        }
+        let links = &spec.links;
+        let names = [
+            &links.after,
+            &links.requires,
+            &links.wants,
+            &links.conflicts,
+        ]
+        .into_iter()
+        .flatten();
+        let unknown = |name: &&Rc<str>| **name != spec.name && self.supervisor.find(name).is_none();
+        match names.into_iter().find(unknown) {
+            Some(name) => Err(Refusal::new(
+                Code::DependencyMissing,
+                format!("Dependency '{name}' not found"),
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// The program of a definition, if it does not exist. What a shell will run can't be told.
+    fn missing_program(&self, program: &Program) -> Option<String> {
+        let first = match &program.exec {
+            Exec::Words(words) => words.first().cloned(),
+            Exec::Line(line) => config::words(line)?.into_iter().next(),
+        }?;
+        let found = config::find_program(&first, &self.runs.path(program), program.dir.as_deref());
+        found.is_none().then_some(first)
+    }
+
+    fn stats(&mut self, id: ServiceId) -> Value {
+        let state = self.supervisor.service(id).map(|service| service.state());
+        let stat = state.and_then(State::pid).and_then(procfs::stat);
+        let (Some(stat), Some(state)) = (stat, state) else {
+            return json!({"pid": 0, "memory_bytes": 0, "cpu_percent": 0.0});
+        };
+        let now = clock::now();
+        let begin = state.since().unwrap_or(now);
+        let (ticks, at) = self
+            .runs
+            .note_used(id, stat.ticks, now)
+            .unwrap_or((0, begin));
+        let seconds = now.since(at).as_secs_f64();
+        #[expect(clippy::cast_precision_loss, reason = "a percentage needs no 52 bits")]
+        let used = stat.ticks.saturating_sub(ticks) as f64 / procfs::ticks_per_second() as f64;
+        let percent = if seconds > 0.0 {
+            (used / seconds * 1000.0).round() / 10.0
+        } else {
+            0.0
+        };
+        json!({
+            "pid": stat.pid.number(),
+            "memory_bytes": stat.pages * procfs::page_bytes(),
+            "cpu_percent": percent,
+        })
+    }
+
+    fn children(&mut self, id: ServiceId) -> Value {
+        let pid = self
+            .supervisor
+            .service(id)
+            .and_then(|service| service.state().pid());
+        let mut family = pid
+            .map(|pid| self.families.descendants(pid))
+            .unwrap_or_default();
+        family.sort_unstable_by_key(|stat| std::cmp::Reverse(stat.pid));
+        let one = |stat: procfs::Stat| json!({"pid": stat.pid.number(), "name": stat.name, "memory_bytes": stat.pages * procfs::page_bytes()});
+        json!({"children": family.into_iter().map(one).collect::<Vec<_>>()})
+    }
+
+    fn why(&mut self, id: ServiceId) -> Answer {
+        let Some(service) = self.supervisor.service(id) else {
+            return Err(not_found());
+        };
+        let held = matches!(
+            service.state(),
+            State::Blocked {
+                hold: Hold::Obstructed { .. }
+            }
+        );
+        let spec = Rc::clone(service.spec());
+        let outside = match spec.program().filter(|_| held) {
+            Some(program) => self.outside(id, program),
+            None => Outside::default(),
+        };
+        let service = self.supervisor.service(id).ok_or_else(not_found)?;
+        Ok(why::why(&self.supervisor, id, service, &outside))
+    }
+
+    fn logs(&self, query: &LogQuery) -> Value {
+        let wanted = |at_ms: u64, stream: &str| {
+            at_ms >= query.since_ms
+                && query
+                    .stream
+                    .as_deref()
+                    .is_none_or(|wanted| wanted == stream)
+        };
+        let most = query.lines.min(MOST_LINES);
+        let of = |id| {
+            self.runs
+                .log(id, most, |at_ms, stream| wanted(at_ms, stream.name()))
+        };
+        let text = |line: &crate::sys::output::LogLine, from: &str| {
+            json!(format!(
+                "{} [{}] {from}{}",
+                line.at_ms,
+                line.stream.name(),
+                line.content
+            ))
+        };
+        let Some(id) = query.service else {
+            let mut lines: Vec<_> = self
+                .supervisor
+                .services()
+                .flat_map(|(id, service)| {
+                    of(id)
+                        .into_iter()
+                        .map(|line| (service.spec().name.clone(), line))
+                })
+                .collect();
+            lines.sort_by_key(|(_, line)| line.at_ms);
+            let skip = lines.len().saturating_sub(most);
+            return lines
+                .iter()
+                .skip(skip)
+                .map(|(name, line)| text(line, &format!("{name}: ")))
+                .collect();
+        };
+        let name = self
+            .supervisor
+            .service(id)
+            .map(|service| service.spec().name.to_string());
+        of(id)
+            .iter()
+            .map(|line| match query.shape {
+                LogShape::Text => text(line, ""),
+                LogShape::Object => json!({
+                    "timestamp_ms": line.at_ms,
+                    "service": name,
+                    "stream": line.stream.name(),
+                    "content": line.content,
+                }),
+            })
+            .collect()
+    }
+
+    fn system(&mut self, verb: SystemVerb) -> Answer {
+        let only = match verb {
+            SystemVerb::Shutdown => {
+                log::info!("asked to stop by a client");
+                self.inbox.push_back(command(Command::Shutdown));
+                self.handle_inbox();
+                return Ok(json!({"ok": true}));
+            }
+            SystemVerb::Poweroff => "Poweroff",
+            SystemVerb::Reboot => "Reboot",
+            SystemVerb::Halt => "Halt",
+        };
+        Err(Refusal::new(
+            Code::Internal,
+            format!("{only} only available when running as PID 1"),
+        ))
+    }
+
+    /// What outside our services keeps this one from starting.
+    pub(super) fn outside(&self, id: ServiceId, program: &Program) -> Outside {
+        let port = program.ports.iter().find_map(|port| ports::holder(*port));
+        let port = port.map(|held| {
+            let by = match held.owner {
+                Some((pid, name)) => format!("external process: {name} (PID {pid})"),
+                None => "external process: unknown process".to_owned(),
+            };
+            format!("port {} in use by {by}", held.port)
+        });
+        let _ = id;
+        let process = program.process_filters.iter().find_map(|filter| {
+            let found = ports::matching(filter);
+            let processes: Vec<_> = found
+                .into_iter()
+                .map(|(pid, name)| (pid, name, procfs::command_line(pid)))
+                .collect();
+            (!processes.is_empty()).then(|| FilterMatch {
+                filter: filter.clone(),
+                processes,
+            })
+        });
+        Outside { port, process }
+    }
+
+    /// Ends the processes outside that are in the way: whoever holds the port, or matches the
+    /// filter, and nobody else. Politely at first; who is still there at the next look is killed.
+    pub(super) fn kill_others(&mut self, id: ServiceId, program: &Program) {
+        let holders = program
+            .ports
+            .iter()
+            .filter_map(|port| ports::holder(*port)?.owner);
+        let matches = program
+            .process_filters
+            .iter()
+            .flat_map(|filter| ports::matching(filter));
+        let targets: Vec<_> = holders.chain(matches).map(|(pid, _)| pid).collect();
+        let again = self.obstacles.contains_key(&id);
+        for pid in targets {
+            let ours = pid.number() == 1
+                || pid.number().unsigned_abs() == std::process::id()
+                || self.families.owner(&self.supervisor, pid).is_some();
+            if let Some(stat) = procfs::stat(pid).filter(|_| !ours) {
+                log::warn!("killing {} (PID {pid}), which is in the way", stat.name);
+                kill::kill(&stat, if again { Signal::KILL } else { Signal::TERM });
+            }
+        }
+    }
+
+    fn spec(&self, id: ServiceId) -> Result<Rc<Spec>, Refusal> {
+        self.supervisor
+            .service(id)
+            .map(|service| Rc::clone(service.spec()))
+            .ok_or_else(not_found)
+    }
+}
+
+fn report(problems: &[config::Problem]) {
+    for problem in problems {
+        if problem.is_error() {
+            log::error!("{problem}");
+        } else {
+            log::warn!("{problem}");
+        }
+    }
+}
+
+fn not_found() -> Refusal {
+    Refusal::new(Code::ServiceNotFound, "service not found")
+}

@@ -1,0 +1,65 @@
+//! The server's own log: one line a change of state.
+
+use crate::engine::{End, Failure, Hold, ServiceId, State, Supervisor};
+use crate::rpc::view::{self, look};
+
+/// Logs that a service is in another state.
+pub(super) fn changed(all: &Supervisor, id: ServiceId, from: State, to: State) {
+    let Some(service) = all.service(id) else {
+        return;
+    };
+    let name = &service.spec().name;
+    let look = look(all, id, service);
+    let why = || {
+        look.reason
+            .as_ref()
+            .map(|reason| view::reason_text(service.spec(), reason))
+            .unwrap_or_default()
+    };
+    match to {
+        State::Running { pid: Some(pid), .. } => log::info!("{name}: running (pid {pid})"),
+        State::Running { pid: None, .. } => log::info!("{name}: reached"),
+        State::Stopping {
+            pid, failure: None, ..
+        } => log::info!("{name}: stopping (pid {pid})"),
+        State::Stopping {
+            failure: Some(_), ..
+        } => {}
+        State::Exited { code: Some(code) } => log::info!("{name}: exited with code {code}"),
+        State::Exited { code: None } => log::info!("{name}: stopped"),
+        State::Backoff { until, end } => {
+            let delay = until.since(crate::sys::clock::now()).as_millis();
+            let how = if end == End::Success {
+                "exited with code 0".to_owned()
+            } else {
+                why()
+            };
+            log::warn!(
+                "{name}: {how}; restart {} in {delay} ms",
+                service.restarts().count()
+            );
+        }
+        State::Failed {
+            why: Failure::StopTimeout,
+        } => {
+            log::error!(
+                "{name}: failed: its processes can't be killed: {:?}",
+                from.pid()
+            );
+        }
+        State::Failed { .. } if service.spec().critical => {
+            log::error!("{name}: critical service failed: {}", why());
+        }
+        State::Failed { .. } => log::error!("{name}: failed: {}", why()),
+        State::Blocked {
+            hold: Hold::Waiting,
+        }
+        | State::Clearing { .. }
+        | State::Forking
+        | State::Spawning { .. } => {
+            log::debug!("{name}: {}", look.word.text());
+        }
+        State::Blocked { hold } => log::debug!("{name}: blocked ({hold:?})"),
+        State::Inactive => log::debug!("{name}: inactive"),
+    }
+}

@@ -1,0 +1,603 @@
+//! The loop: one turn collects what happened, lets the engine decide, and performs what it says.
+//!
+//! **Perform before you poll.** Every action of a turn is performed, and every fact it yields is
+//! handled, before the loop waits again. What a client is told is already true.
+
+mod asks;
+mod clients;
+mod family;
+mod files;
+mod journal;
+mod runs;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+use serde_json::Value;
+
+use self::clients::{ClientId, Clients};
+use self::family::Families;
+use self::files::Files;
+use self::runs::Runs;
+use crate::config::Dirs;
+use crate::engine::{
+    Action, Command, Event, Outcome, Patience, ServiceId, Signal, SpawnError, State, Step,
+    Supervisor, Ticket,
+};
+use crate::rpc::{self, Code, Form, Refusal, Scene, Todo};
+use crate::sys::clock::{self, Alarm};
+use crate::sys::limits::OpenFiles;
+use crate::sys::process::{self, Slate};
+use crate::sys::signals::{Notice, Signals};
+use crate::sys::socket::Listener;
+use crate::sys::{kill, procfs};
+
+/// What the server is started with.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where service files are.
+    pub dirs: Dirs,
+    /// Where clients connect.
+    pub socket: PathBuf,
+}
+
+const SIGNALS: Token = Token(0);
+const ALARM: Token = Token(1);
+const LISTENER: Token = Token(2);
+/// Places in tables follow: even ones are pipes, odd ones clients.
+const FIRST: usize = 4;
+
+/// Requests of one client in one turn.
+const REQUESTS_A_TURN: usize = 64;
+
+/// Dead children in one turn; the sockets are looked at between.
+const DEAD_A_TURN: usize = 256;
+
+/// New connections in one turn.
+const CONNECTIONS_A_TURN: usize = 64;
+
+/// How long processes that an earlier server left behind may take to end, when a new one starts.
+const PREDECESSOR_PATIENCE: Duration = Duration::from_secs(3);
+
+/// How long what is left may take to vanish once it is killed, when the server ends.
+const LAST_PATIENCE: Duration = Duration::from_secs(2);
+
+/// The server.
+pub struct Reactor {
+    poll: Poll,
+    signals: Signals,
+    alarm: Alarm,
+    listener: Listener,
+    supervisor: Supervisor,
+    inbox: VecDeque<Event>,
+    runs: Runs,
+    families: Families,
+    clients: Clients,
+    files: Files,
+    tickets: BTreeMap<Ticket, Asker>,
+    last_ticket: u64,
+    /// What holds services back from outside, as last seen.
+    obstacles: BTreeMap<ServiceId, String>,
+    /// More has happened than this turn took in.
+    more_dead: bool,
+    more_connections: bool,
+    halted: bool,
+}
+
+/// Who waits for a ticket's answer.
+struct Asker {
+    client: ClientId,
+    request: Option<Value>,
+    form: Form,
+}
+
+impl Reactor {
+    /// Makes everything ready and loads the services.
+    ///
+    /// # Errors
+    /// With one sentence, if the server can't work here.
+    pub fn new(options: Options) -> io::Result<Self> {
+        let named =
+            |what: &str, error: io::Error| io::Error::new(error.kind(), format!("{what}: {error}"));
+        process::open_standard_descriptors();
+        let signals = Signals::block().map_err(|error| named("signalfd", error))?;
+        let alarm = Alarm::new().map_err(|error| named("timerfd", error))?;
+        let poll = Poll::new().map_err(|error| named("epoll", error))?;
+        if let Err(errno) = process::adopt_orphans() {
+            log::warn!("orphans of services can't be adopted: {errno}");
+        }
+        let null: OwnedFd = std::fs::File::open("/dev/null")
+            .map_err(|error| named("/dev/null", error))?
+            .into();
+        let open_files = OpenFiles::raise()?;
+        let path = options.socket.display().to_string();
+        let mut listener = Listener::bind(&options.socket).map_err(|error| named(&path, error))?;
+        let registry = poll.registry();
+        registry.register(
+            &mut SourceFd(&signals.as_raw_fd()),
+            SIGNALS,
+            Interest::READABLE,
+        )?;
+        registry.register(&mut SourceFd(&alarm.as_raw_fd()), ALARM, Interest::READABLE)?;
+        registry.register(&mut listener.socket, LISTENER, Interest::READABLE)?;
+        let families = Families::new(server_mark(&listener)?);
+        let left = families.left_by_predecessor();
+        if !left.is_empty() {
+            log::warn!(
+                "ending {} processes that an earlier server left behind",
+                left.len()
+            );
+            kill::end_all(&left, PREDECESSOR_PATIENCE);
+        }
+        let mut reactor = Self {
+            poll,
+            signals,
+            alarm,
+            listener,
+            supervisor: Supervisor::default(),
+            inbox: VecDeque::new(),
+            runs: Runs::new(Slate { null, open_files }),
+            families,
+            clients: Clients::default(),
+            files: Files::new(options.dirs),
+            tickets: BTreeMap::new(),
+            last_ticket: 0,
+            obstacles: BTreeMap::new(),
+            more_dead: false,
+            more_connections: false,
+            halted: false,
+        };
+        reactor.load()?;
+        log::info!("listening on {}", reactor.listener.path().display());
+        Ok(reactor)
+    }
+
+    /// Turns until everything is down and the server may end.
+    ///
+    /// # Errors
+    /// If the kernel's event facilities fail.
+    pub fn run(mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(256);
+        self.handle_inbox();
+        while !self.halted {
+            self.turn(&mut events)?;
+        }
+        self.end();
+        Ok(())
+    }
+
+    fn turn(&mut self, events: &mut Events) -> io::Result<()> {
+        self.alarm.arm(self.supervisor.next_deadline())?;
+        let busy = self.runs.is_busy()
+            || self.clients.is_busy()
+            || self.more_dead
+            || self.more_connections;
+        match self.poll.poll(events, busy.then_some(Duration::ZERO)) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            other => other?,
+        }
+        self.families.stale();
+        let mut dead = std::mem::take(&mut self.more_dead);
+        let mut connections = std::mem::take(&mut self.more_connections);
+        let mut inbox = std::mem::take(&mut self.inbox);
+        self.runs
+            .go_on(&mut self.families, &mut |event| inbox.push_back(event));
+        for event in events.iter() {
+            match event.token() {
+                SIGNALS => dead |= self.take_signals(&mut inbox),
+                ALARM => {
+                    self.alarm.drain();
+                    inbox.push_back(Event::Deadline);
+                }
+                LISTENER => connections = true,
+                Token(token) if token % 2 == 0 => {
+                    let slot = (token - FIRST) / 2;
+                    let closed = event.is_read_closed();
+                    self.runs
+                        .ready(slot, closed, &mut self.families, &mut |event| {
+                            inbox.push_back(event);
+                        });
+                }
+                Token(token) => {
+                    let gone = event.is_read_closed() && event.is_write_closed();
+                    self.client_event((token - FIRST) / 2, gone);
+                }
+            }
+        }
+        self.inbox = inbox;
+        self.handle_inbox();
+        if dead {
+            self.take_dead();
+        }
+        if connections {
+            self.accept();
+        }
+        for client in self.clients.take_busy() {
+            self.serve(client);
+        }
+        Ok(())
+    }
+
+    /// Says whether a child may have ended.
+    fn take_signals(&mut self, inbox: &mut VecDeque<Event>) -> bool {
+        let mut dead = false;
+        while let Some(notice) = self.signals.take_next() {
+            match notice {
+                Notice::Child => dead = true,
+                Notice::Stop => {
+                    log::info!("asked to stop by a signal");
+                    inbox.push_back(command(Command::Shutdown));
+                }
+                Notice::Reload => {
+                    log::info!("asked to reload by a signal");
+                    if let Err(error) = self.reload(None) {
+                        log::error!("{}", error.message);
+                    }
+                }
+            }
+        }
+        dead
+    }
+
+    /// Tells the engine of each dead child while its number still means it, then collects it.
+    fn take_dead(&mut self) {
+        for _ in 0..DEAD_A_TURN {
+            let Some((pid, exit)) = process::peek_dead() else {
+                return self.sweep_again();
+            };
+            self.families.stale();
+            if let Some(service) = self.supervisor.service_of(pid) {
+                let inbox = &mut self.inbox;
+                self.runs
+                    .before_exit(service, &mut self.families, &mut |event| {
+                        inbox.push_back(event);
+                    });
+                self.inbox.push_back(Event::Exited { pid, exit });
+                self.handle_inbox();
+            }
+            process::collect(pid);
+            self.families.collected(pid);
+        }
+        self.more_dead = true;
+        self.sweep_again();
+    }
+
+    /// Somebody has died: is that all there was of a service that is being cleared?
+    fn sweep_again(&mut self) {
+        self.families.stale();
+        for (service, signal) in self.families.sweeping() {
+            self.sweep(service, signal);
+        }
+        self.handle_inbox();
+    }
+
+    fn handle_inbox(&mut self) {
+        let mut actions = Vec::new();
+        while let Some(event) = self.inbox.pop_front() {
+            self.supervisor.handle(clock::now(), event, &mut actions);
+            for action in actions.drain(..) {
+                self.perform(action);
+            }
+        }
+    }
+
+    fn perform(&mut self, action: Action) {
+        match action {
+            Action::Spawn { service } => {
+                let fact = self.spawn(service);
+                self.inbox.push_back(fact);
+            }
+            Action::KillTree {
+                service,
+                pid,
+                signal,
+            } => {
+                if let Some(found) = self.supervisor.service(service) {
+                    let mode = found.spec().lifecycle.kill_mode;
+                    self.families
+                        .kill(&self.supervisor, service, pid, mode, signal);
+                }
+            }
+            Action::Sweep { service, signal } => self.sweep(service, signal),
+            Action::Signal { pid, signal } => {
+                // Before its setsid a child has no group of its own yet.
+                if !kill::kill_group(pid, signal) {
+                    kill::kill_child(pid, signal);
+                }
+            }
+            Action::Changed { service, from, to } => {
+                journal::changed(&self.supervisor, service, from, to);
+                if !matches!(to, State::Blocked { .. } | State::Forking) {
+                    self.obstacles.remove(&service);
+                }
+                if matches!(from, State::Clearing { .. }) {
+                    self.families.give_up(service);
+                }
+            }
+            Action::Removed { service, name } => self.removed(service, &name),
+            Action::Reply { ticket, outcome } => self.reply(ticket, outcome),
+            Action::Halt => self.halted = true,
+            Action::Anomaly { what, service } => {
+                let name = service
+                    .and_then(|id| self.supervisor.service(id))
+                    .map_or("-", |found| &found.spec().name);
+                log::error!("{name}: this is a bug of zinit's, please report it: {what}");
+            }
+        }
+    }
+
+    fn spawn(&mut self, service: ServiceId) -> Event {
+        let gone = SpawnError {
+            step: Step::Fork,
+            errno: 0,
+        };
+        let spec = self
+            .supervisor
+            .service(service)
+            .map(|found| Rc::clone(found.spec()));
+        let Some((spec, program)) = spec.as_ref().and_then(|spec| Some((spec, spec.program()?)))
+        else {
+            return Event::ForkFailed {
+                service,
+                error: gone,
+                scarce: false,
+            };
+        };
+        let outside = self.outside(service, program);
+        if let Some(text) = outside.text() {
+            log::warn!("{}: {text}", spec.name);
+            if program.kill_others {
+                self.kill_others(service, program);
+            }
+            self.obstacles.insert(service, text);
+            return Event::Obstructed { service };
+        }
+        let token = |slot| Token(FIRST + slot * 2);
+        let registry = self.poll.registry();
+        match self
+            .runs
+            .spawn(service, spec, program, &mut self.families, registry, token)
+        {
+            Ok(pid) => Event::Forked { service, pid },
+            Err((error, scarce)) => Event::ForkFailed {
+                service,
+                error,
+                scarce,
+            },
+        }
+    }
+
+    fn sweep(&mut self, service: ServiceId, signal: Signal) {
+        let Some(found) = self.supervisor.service(service) else {
+            return self.families.removed(service);
+        };
+        let mode = found.spec().lifecycle.kill_mode;
+        if self.families.sweep(&self.supervisor, service, mode, signal) {
+            self.inbox.push_back(Event::Cleared { service });
+        }
+    }
+
+    fn removed(&mut self, service: ServiceId, name: &Rc<str>) {
+        log::info!("{name}: removed");
+        self.runs.removed(service);
+        self.families.removed(service);
+        self.obstacles.remove(&service);
+        self.files.removed(name);
+    }
+
+    fn reply(&mut self, ticket: Ticket, outcome: Outcome) {
+        let Some(Asker {
+            client,
+            request,
+            form,
+        }) = self.tickets.remove(&ticket)
+        else {
+            return;
+        };
+        let answer = self.answer_of(&form, outcome);
+        self.clients.answer(client, request.as_ref(), &answer);
+    }
+
+    /// Stops what is left under the server, and takes leave of the clients.
+    fn end(&mut self) {
+        let until = clock::now() + LAST_PATIENCE;
+        while !self.families.kill_rest(&self.supervisor) && clock::now() < until {
+            let wait = Some(Duration::from_millis(10));
+            let _ = self.poll.poll(&mut Events::with_capacity(1), wait);
+            while let Some((pid, _)) = process::peek_dead() {
+                process::collect(pid);
+            }
+        }
+        for client in self.clients.all() {
+            self.clients.write(client);
+        }
+        log::info!("everything is stopped");
+    }
+}
+
+// Clients.
+impl Reactor {
+    fn accept(&mut self) {
+        let token = |slot| Token(FIRST + 1 + slot * 2);
+        for _ in 0..CONNECTIONS_A_TURN {
+            match self.listener.socket.accept() {
+                Ok((stream, _)) => match self.clients.add(stream, self.poll.registry(), token) {
+                    Ok(evicted) => evicted.into_iter().for_each(|client| self.hung_up(client)),
+                    Err(error) => log::warn!("a connection was refused: {error}"),
+                },
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    // Out of descriptors: one idle client makes room, and the rest has to wait.
+                    log::warn!("accept: {error}");
+                    let Some(client) = self.clients.evict() else {
+                        return;
+                    };
+                    self.hung_up(client);
+                }
+            }
+        }
+        self.more_connections = true;
+    }
+
+    fn client_event(&mut self, slot: usize, gone: bool) {
+        let Some(client) = self.clients.at(slot) else {
+            return;
+        };
+        self.clients.readable(client);
+        self.clients.come_back(client);
+        // Somebody who sent and left is not answered, but what was asked is done; only the wait
+        // for it is of no use.
+        if gone {
+            self.forget_tickets(client);
+        }
+    }
+
+    /// One client's share of a turn.
+    fn serve(&mut self, client: ClientId) {
+        if !self.clients.read(client) {
+            return self.hung_up(client);
+        }
+        for _ in 0..REQUESTS_A_TURN {
+            let Some(request) = self.clients.next_request(client) else {
+                break;
+            };
+            self.request(client, request);
+        }
+        if !self.clients.write(client) {
+            return self.hung_up(client);
+        }
+        if self.clients.is_runnable(client) {
+            self.clients.come_back(client);
+        }
+    }
+
+    fn request(&mut self, client: ClientId, request: Result<rpc::Request, Refusal>) {
+        let request = match request {
+            Ok(request) => request,
+            // Nobody knows which id a line that is no request had.
+            Err(refusal) => {
+                return self
+                    .clients
+                    .answer(client, Some(&Value::from(0)), &Err(refusal));
+            }
+        };
+        let scene = Scene {
+            all: &self.supervisor,
+            now: clock::now(),
+            obstacles: &self.obstacles,
+        };
+        let todo = rpc::dispatch(&request, &scene);
+        let answer = match todo {
+            Ok(Todo::Answer(value)) => Ok(value),
+            Ok(Todo::Command {
+                command,
+                wait,
+                form,
+            }) => {
+                return self.command(client, request.id, command, wait, form);
+            }
+            Ok(Todo::Ask(ask)) => match self.ask(client, request.id.as_ref(), ask) {
+                Some(answer) => answer,
+                None => return,
+            },
+            Err(refusal) => Err(refusal),
+        };
+        self.clients.answer(client, request.id.as_ref(), &answer);
+    }
+
+    /// Hands a command to the engine; the client is answered by its ticket.
+    fn command(
+        &mut self,
+        client: ClientId,
+        request: Option<Value>,
+        command: Command,
+        wait: Option<Option<Duration>>,
+        form: Form,
+    ) {
+        self.last_ticket += 1;
+        let ticket = Ticket(self.last_ticket);
+        let now = clock::now();
+        let patience = match wait {
+            None => Patience::None,
+            Some(timeout) => Patience::Until(timeout.map(|timeout| now + timeout)),
+        };
+        self.clients.wait(client);
+        self.tickets.insert(
+            ticket,
+            Asker {
+                client,
+                request,
+                form,
+            },
+        );
+        self.inbox.push_back(Event::Command {
+            ticket: Some(ticket),
+            patience,
+            command,
+        });
+        self.handle_inbox();
+    }
+
+    fn hung_up(&mut self, client: ClientId) {
+        self.clients.remove(client);
+        self.forget_tickets(client);
+    }
+
+    fn forget_tickets(&mut self, client: ClientId) {
+        let of_client = self
+            .tickets
+            .iter()
+            .filter(|(_, asker)| asker.client == client)
+            .map(|(ticket, _)| *ticket);
+        for ticket in of_client.collect::<Vec<_>>() {
+            self.tickets.remove(&ticket);
+            self.inbox.push_back(Event::HungUp { ticket });
+        }
+        self.handle_inbox();
+        // If it is still there after all, it may go on; if not, the next write will tell.
+        self.clients
+            .answer(client, None, &Err(Refusal::new(Code::Internal, "")));
+    }
+}
+
+fn command(command: Command) -> Event {
+    Event::Command {
+        ticket: None,
+        patience: Patience::None,
+        command,
+    }
+}
+
+/// What tells this server's processes from those of any other on the machine, in any namespace,
+/// and is the same for the next server on the same socket: the directory of the socket, by device
+/// and inode, and its name.
+fn server_mark(listener: &Listener) -> io::Result<String> {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    use std::os::unix::fs::MetadataExt;
+    let path = listener.path();
+    let dir = path
+        .parent()
+        .filter(|dir| !dir.as_os_str().is_empty())
+        .unwrap_or(std::path::Path::new("."));
+    let meta = std::fs::metadata(dir)?;
+    let mut hasher = DefaultHasher::new();
+    (meta.dev(), meta.ino(), path.file_name()).hash(&mut hasher);
+    Ok(format!("{:016x}", hasher.finish()))
+}
+
+/// A process for the wire.
+fn child(stat: procfs::Stat) -> rpc::text::Child {
+    rpc::text::Child {
+        pid: stat.pid,
+        ppid: stat.ppid,
+        name: stat.name,
+        state: stat.state,
+    }
+}

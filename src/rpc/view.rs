@@ -1,0 +1,339 @@
+//! States as the wire and its texts show them. The words and layouts are those of zinit 0.3.9,
+//! which scripts and clients read.
+
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+
+use super::why::{held_by, waiting_on};
+use crate::engine::{
+    End, Failure, Hold, LinkKind, Pid, Service, ServiceId, SpawnError, Spec, State, Step,
+    Supervisor, Time,
+};
+
+/// How a service looks from outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// The state's word.
+    pub word: Word,
+    /// The main process.
+    pub pid: Option<Pid>,
+    /// Its exit status, where the state is about one.
+    pub exit_code: Option<i32>,
+    /// Why it failed.
+    pub reason: Option<Reason>,
+}
+
+/// The states of the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Word {
+    /// Down.
+    Inactive,
+    /// Held back.
+    Blocked,
+    /// On its way up.
+    Starting,
+    /// Up.
+    Running,
+    /// On its way down.
+    Stopping,
+    /// Ended well, or as told.
+    Exited,
+    /// Ended badly.
+    Failed,
+}
+
+/// Why a service failed, as the wire tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The engine's reason.
+    Failure(Failure),
+    /// It requires a name that nothing has.
+    Missing(String),
+    /// It is a member of a cycle.
+    Cycle(String),
+}
+
+impl Word {
+    /// The word itself.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Inactive => "inactive",
+            Self::Blocked => "blocked",
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Stopping => "stopping",
+            Self::Exited => "exited",
+            Self::Failed => "failed",
+        }
+    }
+
+    pub(super) const fn symbol(self) -> &'static str {
+        match self {
+            Self::Inactive => "[-]",
+            Self::Blocked => "[?]",
+            Self::Starting => "[>]",
+            Self::Running => "[+]",
+            Self::Stopping => "[!]",
+            Self::Exited => "[.]",
+            Self::Failed => "[X]",
+        }
+    }
+}
+
+/// How `id` looks.
+#[must_use]
+pub fn look(all: &Supervisor, id: ServiceId, service: &Service) -> Look {
+    let state = service.state();
+    let (word, reason) = match state {
+        State::Inactive => (Word::Inactive, None),
+        State::Blocked {
+            hold: Hold::Missing,
+        } => (Word::Failed, missing(all, id).map(Reason::Missing)),
+        State::Blocked { hold: Hold::Cycle } => (Word::Failed, cycle(all, id).map(Reason::Cycle)),
+        State::Blocked { .. } => (Word::Blocked, None),
+        State::Forking | State::Spawning { .. } => (Word::Starting, None),
+        State::Running { .. } => (Word::Running, None),
+        State::Stopping { .. } | State::Clearing { .. } => (Word::Stopping, None),
+        State::Backoff {
+            end: End::Failure(failure),
+            ..
+        } => (Word::Failed, Some(Reason::Failure(failure))),
+        State::Backoff { .. } | State::Exited { .. } => (Word::Exited, None),
+        State::Failed { why } => (Word::Failed, Some(Reason::Failure(why))),
+    };
+    let exit_code = match state {
+        State::Exited { code } => code,
+        State::Backoff { end, .. } => end.code(),
+        State::Failed {
+            why: Failure::ExitCode(code),
+        } => Some(code),
+        State::Failed { .. }
+        | State::Inactive
+        | State::Blocked { .. }
+        | State::Forking
+        | State::Spawning { .. }
+        | State::Running { .. }
+        | State::Stopping { .. }
+        | State::Clearing { .. } => None,
+    };
+    Look {
+        word,
+        pid: state.pid(),
+        exit_code,
+        reason,
+    }
+}
+
+fn missing(all: &Supervisor, id: ServiceId) -> Option<String> {
+    let absent = all
+        .graph()
+        .links(id)
+        .iter()
+        .find(|link| link.kind == LinkKind::Requires && link.to.is_none());
+    absent.map(|link| link.name.to_string())
+}
+
+fn cycle(all: &Supervisor, id: ServiceId) -> Option<String> {
+    let names = all.graph().cycle(id)?;
+    let round: Vec<&str> = names
+        .iter()
+        .chain(names.first())
+        .map(|name| &**name)
+        .collect();
+    Some(round.join(" -> "))
+}
+
+/// ServiceState.
+#[must_use]
+pub fn state(all: &Supervisor, id: ServiceId, service: &Service) -> Value {
+    let look = look(all, id, service);
+    let mut object = Map::from_iter([("state".to_owned(), json!(look.word.text()))]);
+    match look.word {
+        Word::Starting | Word::Running | Word::Stopping => {
+            object.insert("pid".to_owned(), json!(number(look.pid)));
+        }
+        Word::Exited => {
+            object.insert("exit_code".to_owned(), json!(look.exit_code));
+        }
+        Word::Failed => {
+            object.insert(
+                "reason".to_owned(),
+                look.reason
+                    .as_ref()
+                    .map_or(Value::Null, |why| reason(service.spec(), why)),
+            );
+        }
+        Word::Blocked => {
+            object.insert("waiting_on".to_owned(), json!(waiting_on(all, id)));
+        }
+        Word::Inactive => {}
+    }
+    Value::Object(object)
+}
+
+fn reason(spec: &Spec, reason: &Reason) -> Value {
+    match reason {
+        Reason::Failure(Failure::ExitCode(code)) => json!({"type": "exit_code", "code": code}),
+        Reason::Failure(Failure::Signal(signal)) => json!({"type": "signal", "signal": signal}),
+        Reason::Failure(Failure::StartTimeout) => json!({"type": "start_timeout"}),
+        Reason::Failure(Failure::StopTimeout) => json!({"type": "stop_timeout"}),
+        Reason::Failure(Failure::Spawn(error)) => {
+            json!({"type": "spawn_error", "message": spawn_error(spec, *error)})
+        }
+        Reason::Missing(name) => json!({"type": "missing_dependency", "dependency": name}),
+        Reason::Cycle(names) => {
+            json!({"type": "spawn_error", "message": format!("dependency cycle: {names}")})
+        }
+    }
+}
+
+/// A reason in words, as `service.status` tells it.
+#[must_use]
+pub fn reason_text(spec: &Spec, reason: &Reason) -> String {
+    match reason {
+        Reason::Failure(Failure::ExitCode(code)) => format!("exited with code {code}"),
+        Reason::Failure(Failure::Signal(signal)) => format!("killed by signal {signal}"),
+        Reason::Failure(Failure::StartTimeout) => "start timeout".to_owned(),
+        Reason::Failure(Failure::StopTimeout) => "stop timeout".to_owned(),
+        Reason::Failure(Failure::Spawn(error)) => {
+            format!("spawn error: {}", spawn_error(spec, *error))
+        }
+        Reason::Missing(name) => format!("missing dependency '{name}'"),
+        Reason::Cycle(names) => format!("dependency cycle: {names}"),
+    }
+}
+
+/// What could not be done, with what it was about: `exec /usr/bin/foo: No such file or directory`.
+fn spawn_error(spec: &Spec, error: SpawnError) -> String {
+    let about = match (error.step, spec.program()) {
+        (Step::Fork, _) | (_, None) => "fork".to_owned(),
+        (Step::Session, _) => "setsid".to_owned(),
+        (Step::Stdio, _) => "standard descriptors".to_owned(),
+        (Step::Limits, _) => "resource limits".to_owned(),
+        (Step::Chdir, Some(program)) => {
+            format!(
+                "chdir {}",
+                program.dir.as_deref().unwrap_or(Path::new("")).display()
+            )
+        }
+        (Step::Exec, Some(program)) => format!("exec {}", program.exec.first_word()),
+    };
+    let os = std::io::Error::from_raw_os_error(error.errno).to_string();
+    // The number in parentheses, which the standard library adds, says nothing more to people.
+    let words = os.split(" (os error").next().unwrap_or(&os);
+    format!("{about}: {words}")
+}
+
+/// `service.status`; `obstacle` is what is known of a process that holds it back.
+#[must_use]
+pub fn status(all: &Supervisor, id: ServiceId, service: &Service, obstacle: Option<&str>) -> Value {
+    let look = look(all, id, service);
+    let mut object = Map::new();
+    object.insert("name".to_owned(), json!(service.spec().name));
+    object.insert("state".to_owned(), json!(look.word.text()));
+    object.insert("pid".to_owned(), json!(number(look.pid)));
+    if let Some(code) = look.exit_code {
+        object.insert("exit_code".to_owned(), json!(code));
+    }
+    let error = match (&look.reason, look.word) {
+        (Some(Reason::Failure(Failure::ExitCode(_))), _) => None,
+        (Some(reason), _) => Some(reason_text(service.spec(), reason)),
+        (None, Word::Blocked) => {
+            Some(held_by(all, id, service, obstacle)).filter(|text| !text.is_empty())
+        }
+        (None, _) => None,
+    };
+    if let Some(error) = error {
+        object.insert("error".to_owned(), json!(error));
+    }
+    Value::Object(object)
+}
+
+/// `service.status_full`.
+#[must_use]
+pub fn status_full(all: &Supervisor, id: ServiceId, service: &Service, now: Time) -> Value {
+    json!({
+        "name": service.spec().name,
+        "is_target": service.spec().is_target(),
+        "state": state(all, id, service),
+        "dependencies": dependencies(all, id),
+        "uptime_secs": uptime(service, now),
+    })
+}
+
+pub(super) fn uptime(service: &Service, now: Time) -> Option<u64> {
+    match service.state() {
+        State::Running { since, .. } => Some(now.since(since).as_secs()),
+        State::Inactive
+        | State::Blocked { .. }
+        | State::Forking
+        | State::Spawning { .. }
+        | State::Stopping { .. }
+        | State::Clearing { .. }
+        | State::Backoff { .. }
+        | State::Exited { .. }
+        | State::Failed { .. } => None,
+    }
+}
+
+fn dependencies(all: &Supervisor, id: ServiceId) -> Vec<Value> {
+    let known = linked(all, id).filter(|(kind, ..)| *kind != LinkKind::Conflicts);
+    known
+        .map(|(kind, other, service)| {
+            json!({
+                "dep_type": kind_text(kind),
+                "name": service.spec().name,
+                "satisfied": satisfied(all, kind, other, service),
+                "state": state(all, other, service),
+            })
+        })
+        .collect()
+}
+
+fn satisfied(all: &Supervisor, kind: LinkKind, id: ServiceId, service: &Service) -> bool {
+    match kind {
+        LinkKind::Requires => service.is_met(),
+        LinkKind::After => !matches!(look(all, id, service).word, Word::Inactive | Word::Blocked),
+        LinkKind::Wants | LinkKind::Conflicts => true,
+    }
+}
+
+/// Links to services that exist.
+pub(super) fn linked(
+    all: &Supervisor,
+    id: ServiceId,
+) -> impl Iterator<Item = (LinkKind, ServiceId, &Service)> {
+    all.graph()
+        .links(id)
+        .iter()
+        .filter_map(|link| Some((link.kind, link.to?, all.service(link.to?)?)))
+}
+
+/// The word of a link.
+#[must_use]
+pub const fn kind_text(kind: LinkKind) -> &'static str {
+    match kind {
+        LinkKind::Requires => "requires",
+        LinkKind::After => "after",
+        LinkKind::Wants => "wants",
+        LinkKind::Conflicts => "conflicts",
+    }
+}
+
+/// First line of a service in any text: symbol, name, state.
+pub(super) fn title(all: &Supervisor, id: ServiceId, service: &Service) -> String {
+    let word = look(all, id, service).word;
+    format!(
+        "{} {} ({})",
+        word.symbol(),
+        service.spec().name,
+        word.text()
+    )
+}
+
+/// 0 stands for no process.
+pub(super) fn number(pid: Option<Pid>) -> i32 {
+    pid.map_or(0, Pid::number)
+}

@@ -1,0 +1,297 @@
+//! Processes: fork, exec, and their ends.
+//!
+//! The fork returns at once. Whether exec succeeded comes back over a close-on-exec pipe: closed
+//! without a word if it did, or eight bytes with the step and errno that failed. A program on a
+//! disk that hangs holds up its own child, not the server.
+
+use std::ffi::CString;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::ptr;
+
+use nix::libc;
+use nix::sys::signal::{
+    SigHandler, SigSet, SigmaskHow, Signal as NixSignal, pthread_sigmask, signal,
+};
+use nix::unistd::{ForkResult, chdir, dup2_stderr, dup2_stdin, dup2_stdout, fork, setsid};
+
+use super::limits::OpenFiles;
+use super::pipe::{Input, Reader, pipe};
+use crate::engine::{Exit, Pid, SpawnError, Step};
+
+/// Everything a child needs, made ready before the fork: the child only makes system calls.
+pub struct Launch {
+    /// Where the program may be, tried in order (a search in PATH, done by the child).
+    pub programs: Vec<CString>,
+    /// Its arguments, the name it is called by first.
+    pub arguments: Vec<CString>,
+    /// Its environment.
+    pub environment: Vec<CString>,
+    /// Its working directory.
+    pub dir: Option<CString>,
+}
+
+/// What services have in common.
+pub struct Slate {
+    /// `/dev/null`, their standard input.
+    pub null: OwnedFd,
+    /// Their limit of descriptors.
+    pub open_files: OpenFiles,
+}
+
+/// A child on its way to its program.
+#[derive(Debug)]
+pub struct Child {
+    /// Its number.
+    pub pid: Pid,
+    /// Tells of exec.
+    pub exec: Reader,
+    /// Its output.
+    pub stdout: Reader,
+    /// Its errors.
+    pub stderr: Reader,
+}
+
+/// Forks a child that becomes the program, in a session of its own with a clean slate: empty
+/// signal mask, default dispositions, no descriptors but 0, 1 and 2.
+///
+/// # Errors
+/// [`SpawnError`] if there could be no child.
+pub fn spawn(launch: &Launch, slate: &Slate) -> Result<Child, SpawnError> {
+    let failed = |errno: nix::Error| SpawnError {
+        step: Step::Fork,
+        errno: errno as i32,
+    };
+    let (exec, exec_writer) = pipe().map_err(failed)?;
+    let (stdout, stdout_writer) = pipe().map_err(failed)?;
+    let (stderr, stderr_writer) = pipe().map_err(failed)?;
+    let vectors = Vectors::of(launch);
+    let ends = Ends {
+        exec: &exec_writer,
+        stdout: &stdout_writer,
+        stderr: &stderr_writer,
+    };
+    // SAFETY: the server has a single thread, so the child inherits no lock that another holds;
+    // it makes system calls only and leaves by exec or _exit.
+    match unsafe { fork() }.map_err(failed)? {
+        ForkResult::Child => become_program(launch, &vectors, slate, &ends),
+        ForkResult::Parent { child } => {
+            let pid = Pid::new(child.as_raw()).expect("fork gives a positive number");
+            Ok(Child {
+                pid,
+                exec,
+                stdout,
+                stderr,
+            })
+        }
+    }
+}
+
+/// Did the machine run out of something, rather than the service being wrong?
+#[must_use]
+pub fn is_scarcity(error: SpawnError) -> bool {
+    matches!(
+        error.errno,
+        libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE | libc::ENOSPC
+    )
+}
+
+/// What the exec pipe tells: nothing yet, success, or what failed.
+pub fn read_exec(reader: &mut Reader) -> Option<Result<(), SpawnError>> {
+    let mut word = [0; 8];
+    match reader.read(&mut word) {
+        Input::Nothing => None,
+        Input::Bytes(8) => {
+            let [a, b, c, d, step, ..] = word;
+            let errno = i32::from_ne_bytes([a, b, c, d]);
+            Some(Err(SpawnError {
+                step: STEPS[usize::from(step) % STEPS.len()],
+                errno,
+            }))
+        }
+        Input::Bytes(_) | Input::End => Some(Ok(())),
+    }
+}
+
+/// The steps by their number on the exec pipe.
+const STEPS: [Step; 6] = [
+    Step::Fork,
+    Step::Session,
+    Step::Stdio,
+    Step::Limits,
+    Step::Chdir,
+    Step::Exec,
+];
+
+/// Argument vectors as `execve(2)` takes them.
+struct Vectors {
+    arguments: Vec<*const libc::c_char>,
+    environment: Vec<*const libc::c_char>,
+}
+
+impl Vectors {
+    fn of(launch: &Launch) -> Self {
+        let pointers = |strings: &[CString]| {
+            strings
+                .iter()
+                .map(|s| s.as_ptr())
+                .chain([ptr::null()])
+                .collect()
+        };
+        Self {
+            arguments: pointers(&launch.arguments),
+            environment: pointers(&launch.environment),
+        }
+    }
+}
+
+struct Ends<'a> {
+    exec: &'a OwnedFd,
+    stdout: &'a OwnedFd,
+    stderr: &'a OwnedFd,
+}
+
+/// The child's way to its program. From here to exec: system calls only.
+fn become_program(launch: &Launch, vectors: &Vectors, slate: &Slate, ends: &Ends<'_>) -> ! {
+    let (step, errno) = match prepare(launch, slate, ends) {
+        Err((step, errno)) => (step, errno as i32),
+        Ok(()) => (Step::Exec, exec(launch, vectors)),
+    };
+    let number = STEPS.iter().position(|known| *known == step).unwrap_or(0);
+    let [a, b, c, d] = errno.to_ne_bytes();
+    #[expect(clippy::cast_possible_truncation, reason = "there are six steps")]
+    let word = [a, b, c, d, number as u8, 0, 0, 0];
+    let _ = nix::unistd::write(ends.exec, &word);
+    // SAFETY: _exit ends the process without running anything of the parent's.
+    unsafe { libc::_exit(127) }
+}
+
+fn prepare(launch: &Launch, slate: &Slate, ends: &Ends<'_>) -> Result<(), (Step, nix::Error)> {
+    setsid().map_err(|errno| (Step::Session, errno))?;
+    dup2_stdin(&slate.null).map_err(|errno| (Step::Stdio, errno))?;
+    dup2_stdout(ends.stdout).map_err(|errno| (Step::Stdio, errno))?;
+    dup2_stderr(ends.stderr).map_err(|errno| (Step::Stdio, errno))?;
+    slate
+        .open_files
+        .restore()
+        .map_err(|errno| (Step::Limits, errno))?;
+    if let Some(dir) = &launch.dir {
+        chdir(dir.as_c_str()).map_err(|errno| (Step::Chdir, errno))?;
+    }
+    // SAFETY: the default disposition runs no code of ours.
+    unsafe { signal(NixSignal::SIGPIPE, SigHandler::SigDfl) }
+        .map_err(|errno| (Step::Exec, errno))?;
+    pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
+        .map_err(|errno| (Step::Exec, errno))
+}
+
+/// Tries each place; comes back with the errno that says most if none will do.
+fn exec(launch: &Launch, vectors: &Vectors) -> i32 {
+    let mut said = libc::ENOENT;
+    for program in &launch.programs {
+        // SAFETY: both vectors end with a null pointer and point into `launch`, which outlives this.
+        unsafe {
+            libc::execve(
+                program.as_ptr(),
+                vectors.arguments.as_ptr(),
+                vectors.environment.as_ptr(),
+            )
+        };
+        match nix::Error::last_raw() {
+            libc::ENOENT | libc::ENOTDIR => {}
+            // Like execvp(3): one that may not be run does not hide another further on.
+            libc::EACCES => said = libc::EACCES,
+            errno => return errno,
+        }
+    }
+    said
+}
+
+/// A child that has ended, still to be collected: its number means it until then.
+#[must_use]
+pub fn peek_dead() -> Option<(Pid, Exit)> {
+    // SAFETY: an all-zero siginfo_t is a valid value for the kernel to fill in.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: `info` is valid for writing.
+    if unsafe { libc::waitid(libc::P_ALL, 0, &raw mut info, flags) } != 0 {
+        return None;
+    }
+    // SAFETY: waitid filled in the fields of SIGCHLD, or left them zero.
+    let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+    let exit = if info.si_code == libc::CLD_EXITED {
+        Exit::Code(status)
+    } else {
+        Exit::Signal(status)
+    };
+    Some((Pid::new(pid)?, exit))
+}
+
+/// Takes a dead child off the process table.
+pub fn collect(pid: Pid) {
+    // SAFETY: an all-zero siginfo_t is a valid value for the kernel to fill in.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    let id = pid.number().unsigned_abs();
+    // SAFETY: `info` is valid for writing.
+    unsafe {
+        libc::waitid(
+            libc::P_PID,
+            id,
+            &raw mut info,
+            libc::WEXITED | libc::WNOHANG,
+        )
+    };
+}
+
+/// Makes orphans of services our children (`PR_SET_CHILD_SUBREAPER`, `prctl(2)`), so that none
+/// escapes to another.
+///
+/// # Errors
+/// On kernels before 3.4.
+pub fn adopt_orphans() -> nix::Result<()> {
+    // SAFETY: this prctl takes plain numbers.
+    nix::Error::result(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }).map(drop)
+}
+
+/// Closes whatever descriptors the server was started with, but 0, 1 and 2 (`close_range(2)`,
+/// Linux 5.9): services shall not inherit what nobody meant for them.
+pub fn close_inherited() {
+    // SAFETY: called first thing in the server, when it has opened nothing yet.
+    if unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) } == 0 {
+        return;
+    }
+    let open = std::fs::read_dir("/proc/self/fd")
+        .into_iter()
+        .flatten()
+        .flatten();
+    let numbers: Vec<RawFd> = open
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect();
+    for number in numbers.into_iter().filter(|number| *number > 2) {
+        // SAFETY: as above; the directory's own descriptor is closed already and gives EBADF.
+        unsafe { libc::close(number) };
+    }
+}
+
+/// Makes sure that 0, 1 and 2 are open, so that no pipe of ours becomes one of them.
+pub fn open_standard_descriptors() {
+    loop {
+        let Ok(null) = std::fs::File::options()
+            .read(true)
+            .write(true)
+            .open("/dev/null")
+        else {
+            return;
+        };
+        if null.as_raw_fd() > 2 {
+            return;
+        }
+        std::mem::forget(null);
+    }
+}
+
+/// A descriptor by number, if it is open.
+#[must_use]
+pub fn borrow_stderr() -> BorrowedFd<'static> {
+    // SAFETY: descriptor 2 is open for the whole life of the server.
+    unsafe { BorrowedFd::borrow_raw(2) }
+}

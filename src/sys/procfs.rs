@@ -1,0 +1,255 @@
+//! Processes as `/proc` shows them (`proc_pid_stat(5)`, `proc_pid_task(5)`).
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{Read, Seek};
+
+use crate::engine::Pid;
+
+/// What `/proc/PID/stat` says of a process, as far as it is of use here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// Its number.
+    pub pid: Pid,
+    /// Its name, whatever bytes it chose.
+    pub name: String,
+    /// Its state letter.
+    pub state: char,
+    /// Its parent's number.
+    pub ppid: i32,
+    /// Its process group.
+    pub group: i32,
+    /// Its session.
+    pub session: i32,
+    /// Processor time it used, in clock ticks.
+    pub ticks: u64,
+    /// When it started, in clock ticks since boot. With the number it names a process for good.
+    pub start: u64,
+    /// Resident memory, in pages.
+    pub pages: u64,
+}
+
+/// One process.
+#[must_use]
+pub fn stat(pid: Pid) -> Option<Stat> {
+    let mut bytes = Vec::with_capacity(512);
+    File::open(format!("/proc/{pid}/stat"))
+        .ok()?
+        .take(4096)
+        .read_to_end(&mut bytes)
+        .ok()?;
+    parse_stat(&bytes)
+}
+
+/// Reads a stat line. The name stands in parentheses and may hold any of them, blanks and digits
+/// itself: what follows starts after the last one.
+#[must_use]
+pub fn parse_stat(bytes: &[u8]) -> Option<Stat> {
+    let open = bytes.iter().position(|byte| *byte == b'(')?;
+    let close = bytes.iter().rposition(|byte| *byte == b')')?;
+    let pid = std::str::from_utf8(bytes.get(..open)?)
+        .ok()?
+        .trim()
+        .parse()
+        .ok()?;
+    let rest = std::str::from_utf8(bytes.get(close + 1..)?).ok()?;
+    let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+    // The first of them is field 3 of the manual page.
+    let field = |number: usize| fields.get(number - 3).copied();
+    let number = |at| field(at).and_then(|text| text.parse::<u64>().ok());
+    Some(Stat {
+        pid: Pid::new(pid)?,
+        name: String::from_utf8_lossy(bytes.get(open + 1..close)?).into_owned(),
+        state: field(3)?.chars().next()?,
+        ppid: field(4)?.parse().ok()?,
+        group: field(5)?.parse().ok()?,
+        session: field(6)?.parse().ok()?,
+        ticks: number(14)? + number(15)?,
+        start: number(22)?,
+        pages: number(24)?,
+    })
+}
+
+impl Stat {
+    /// Has it ended, and only waits to be collected?
+    #[must_use]
+    pub fn is_dead(&self) -> bool {
+        matches!(self.state, 'Z' | 'X' | 'x')
+    }
+}
+
+/// Every process there is.
+pub fn all_pids() -> impl Iterator<Item = Pid> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| Pid::new(entry.file_name().to_str()?.parse().ok()?))
+}
+
+/// A look at who is whose child. By the kernel's own lists where it keeps them
+/// (`CONFIG_PROC_CHILDREN`), else by one scan of all processes for as long as the look lasts.
+#[derive(Debug, Default)]
+pub struct Children {
+    own: Option<File>,
+    scan: Option<BTreeMap<i32, Vec<Pid>>>,
+    scans: bool,
+}
+
+impl Children {
+    /// Finds out what the kernel offers.
+    #[must_use]
+    pub fn new() -> Self {
+        let own = File::open("/proc/thread-self/children").ok();
+        Self {
+            scans: own.is_none(),
+            own,
+            scan: None,
+        }
+    }
+
+    /// Forgets what was seen: things have happened since.
+    pub fn refresh(&mut self) {
+        self.scan = None;
+    }
+
+    /// The server's own children, dead ones that are not collected included.
+    pub fn own(&mut self) -> Vec<Pid> {
+        let Some(file) = &mut self.own else {
+            return self.scanned(i32::try_from(std::process::id()).unwrap_or(0));
+        };
+        let mut text = String::new();
+        if file
+            .rewind()
+            .and_then(|()| file.read_to_string(&mut text))
+            .is_err()
+        {
+            return Vec::new();
+        }
+        parse_pids(&text)
+    }
+
+    /// The children of `pid`, whichever of its threads made them.
+    pub fn of(&mut self, pid: Pid) -> Vec<Pid> {
+        if self.scans {
+            return self.scanned(pid.number());
+        }
+        let tasks = fs::read_dir(format!("/proc/{pid}/task"))
+            .into_iter()
+            .flatten()
+            .flatten();
+        tasks
+            .filter_map(|task| fs::read_to_string(task.path().join("children")).ok())
+            .flat_map(|text| parse_pids(&text))
+            .collect()
+    }
+
+    fn scanned(&mut self, parent: i32) -> Vec<Pid> {
+        let scan = self.scan.get_or_insert_with(|| {
+            let mut by_parent: BTreeMap<i32, Vec<Pid>> = BTreeMap::new();
+            for found in all_pids().filter_map(stat) {
+                by_parent.entry(found.ppid).or_default().push(found.pid);
+            }
+            by_parent
+        });
+        scan.get(&parent).cloned().unwrap_or_default()
+    }
+
+    /// `roots` and all their descendants, each once, parents first.
+    pub fn family(&mut self, roots: Vec<Pid>) -> Vec<Pid> {
+        let mut seen: std::collections::BTreeSet<Pid> = roots.iter().copied().collect();
+        let mut family = roots;
+        let mut next = 0;
+        while let Some(pid) = family.get(next).copied() {
+            next += 1;
+            family.extend(self.of(pid).into_iter().filter(|child| seen.insert(*child)));
+        }
+        family
+    }
+}
+
+fn parse_pids(text: &str) -> Vec<Pid> {
+    text.split_ascii_whitespace()
+        .filter_map(|word| Pid::new(word.parse().ok()?))
+        .collect()
+}
+
+/// The value of an environment variable a process was started with, unless it wrote over it.
+#[must_use]
+pub fn environment_variable(pid: Pid, name: &str) -> Option<String> {
+    /// The kernel lets a process have that much (`MAX_ARG_STRLEN` times a few).
+    const MOST_BYTES: u64 = 4 << 20;
+    let mut bytes = Vec::new();
+    File::open(format!("/proc/{pid}/environ"))
+        .ok()?
+        .take(MOST_BYTES)
+        .read_to_end(&mut bytes)
+        .ok()?;
+    let value = bytes.split(|byte| *byte == 0).find_map(|entry| {
+        let value = entry.strip_prefix(name.as_bytes())?;
+        value.strip_prefix(b"=")
+    })?;
+    String::from_utf8(value.to_vec()).ok()
+}
+
+/// The inodes of the pipes a process has as its standard descriptors.
+pub fn standard_descriptors(pid: Pid) -> impl Iterator<Item = u64> {
+    (0..3).filter_map(move |number| {
+        let target = fs::read_link(format!("/proc/{pid}/fd/{number}")).ok()?;
+        let inode = target.to_str()?.strip_prefix("pipe:[")?.strip_suffix("]")?;
+        inode.parse().ok()
+    })
+}
+
+/// Bytes of a page of memory (`sysconf(3)`).
+#[must_use]
+pub fn page_bytes() -> u64 {
+    // SAFETY: sysconf takes a plain number.
+    unsafe { nix::libc::sysconf(nix::libc::_SC_PAGESIZE) }
+        .try_into()
+        .unwrap_or(4096)
+}
+
+/// Clock ticks of a second, the unit of [`Stat::ticks`].
+#[must_use]
+pub fn ticks_per_second() -> u64 {
+    // SAFETY: as above.
+    unsafe { nix::libc::sysconf(nix::libc::_SC_CLK_TCK) }
+        .try_into()
+        .unwrap_or(100)
+}
+
+/// The command line of a process, words separated by blanks.
+#[must_use]
+pub fn command_line(pid: Pid) -> String {
+    let mut bytes = Vec::new();
+    if let Ok(file) = File::open(format!("/proc/{pid}/cmdline")) {
+        let _ = file.take(4096).read_to_end(&mut bytes);
+    }
+    String::from_utf8_lossy(&bytes)
+        .replace('\0', " ")
+        .trim_end()
+        .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_cannot_forge_a_stat_line() {
+        let line = b"42 (a) R 1 1 1 (b) S 7 8 9 0 -1 0 0 0 0 0 30 12 0 0 20 0 1 0 555 1000 77 0";
+        let found = parse_stat(line).expect("a stat line");
+        assert_eq!(
+            (found.pid.number(), found.state, found.ppid, found.group),
+            (42, 'S', 7, 8)
+        );
+        assert_eq!(
+            (found.session, found.ticks, found.start, found.pages),
+            (9, 42, 555, 77)
+        );
+        assert_eq!(found.name, "a) R 1 1 1 (b");
+        for cut in 0..line.len() {
+            let _ = parse_stat(&line[..cut]);
+        }
+        assert_eq!(parse_stat(b""), None);
+        assert_eq!(parse_stat(b"0 (x) S 1 1 1"), None);
+    }
+}

@@ -1,0 +1,123 @@
+//! The words in which a story declares its services and how they behave.
+//!
+//! `service web requires=db,log ports=80 restart=always delay=100`, `target all requires=web`,
+//! `behave web ignores-term lives=50 exits=1`. All spans are milliseconds.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use zinit::engine::spec::{Class, Exec, KillMode, RestartPolicy, Status};
+use zinit::engine::{Exit, Spec, Time};
+
+use super::golden::number;
+use super::world::{Behaviour, Spawning};
+
+/// Reads `service NAME …` or `target NAME …`.
+pub(crate) fn spec(words: &[&str]) -> Spec {
+    let mut spec = match words {
+        ["target", name, ..] => Spec::target(name),
+        [_, name, ..] => Spec::new(name, Exec::Line("program".to_owned())),
+        [] | [_] => panic!("who is declared? {words:?}"),
+    };
+    for word in &words[2..] {
+        let (key, value) = word.split_once('=').unwrap_or((word, ""));
+        declare(&mut spec, key, value);
+    }
+    spec
+}
+
+fn declare(spec: &mut Spec, key: &str, value: &str) {
+    let names = || value.split(',').map(Rc::from).collect();
+    let span = || Duration::from_millis(number(value));
+    let life = &mut spec.lifecycle;
+    match key {
+        "requires" => spec.links.requires = names(),
+        "after" => spec.links.after = names(),
+        "wants" => spec.links.wants = names(),
+        "conflicts" => spec.links.conflicts = names(),
+        "delay" => life.restart_delay = span(),
+        "delay_max" => life.restart_delay_max = span(),
+        "max" => life.max_restarts = value.parse().expect("a count"),
+        "stability" => life.stability_period = span(),
+        "start_timeout" => life.start_timeout = span(),
+        "stop_timeout" => life.stop_timeout = span(),
+        "restart" => {
+            life.restart = match value {
+                "always" => RestartPolicy::Always,
+                "on-failure" => RestartPolicy::OnFailure,
+                "never" => RestartPolicy::Never,
+                other => panic!("a policy nobody knows: {other}"),
+            }
+        }
+        "kill_mode" => {
+            life.kill_mode = match value {
+                "tree" => KillMode::Tree,
+                "group" => KillMode::Group,
+                "main" => KillMode::Main,
+                other => panic!("a kill mode nobody knows: {other}"),
+            }
+        }
+        "status" => {
+            spec.status = match value {
+                "start" => Status::Start,
+                "stop" => Status::Stop,
+                "ignore" => Status::Ignore,
+                other => panic!("a status nobody knows: {other}"),
+            }
+        }
+        "class" => {
+            spec.class = match value {
+                "user" => Class::User,
+                "system" => Class::System,
+                other => panic!("a class nobody knows: {other}"),
+            }
+        }
+        "oneshot" | "ports" => declare_program(spec, key, value),
+        other => panic!("a key nobody knows: {other}"),
+    }
+}
+
+fn declare_program(spec: &mut Spec, key: &str, value: &str) {
+    use zinit::engine::spec::Kind;
+    let Kind::Program(program) = &mut spec.kind else {
+        panic!("a target has no {key}");
+    };
+    match key {
+        "oneshot" => program.oneshot = true,
+        _ => {
+            program.ports = value
+                .split(',')
+                .map(|port| port.parse().expect("a port"))
+                .collect();
+        }
+    }
+}
+
+/// Reads the traits of a behaviour.
+pub(crate) fn behaviour(traits: &[&str]) -> Behaviour {
+    let mut behaviour = Behaviour::default();
+    for word in traits {
+        let (key, value) = word.split_once('=').unwrap_or((word, ""));
+        let until = || Time::from_millis(number(value));
+        match key {
+            "well" => behaviour = Behaviour::default(),
+            "exec-fails" => behaviour.spawning = Spawning::ExecFails,
+            "fork-fails" => behaviour.spawning = Spawning::ForkFails,
+            "hangs-in-exec" => behaviour.spawning = Spawning::HangsInExec,
+            "scarce-until" => behaviour.spawning = Spawning::ScarceUntil(until()),
+            "obstructed-until" => behaviour.spawning = Spawning::ObstructedUntil(until()),
+            "exec" => behaviour.exec_ms = number(value),
+            "lives" => behaviour.lives_ms = Some(number(value)),
+            "exits" => behaviour.exit = Exit::Code(value.parse().expect("an exit status")),
+            "obeys" => behaviour.obeys_ms = Some(number(value)),
+            "ignores-term" => behaviour.obeys_ms = None,
+            "lingers" => behaviour.dies_ms = Some(number(value)),
+            "unkillable" => (behaviour.obeys_ms, behaviour.dies_ms) = (None, None),
+            "leaves" => behaviour.leftovers = value.parse().expect("a count"),
+            "leftovers-obey" => behaviour.leftovers_obey_ms = Some(number(value)),
+            "leftovers-ignore" => behaviour.leftovers_obey_ms = None,
+            other => panic!("a behaviour nobody knows: {other}"),
+        }
+    }
+    behaviour
+}

@@ -1,0 +1,359 @@
+//! A simulated machine around the engine: virtual time and sham processes.
+//!
+//! It turns actions into events just as the real shell does. A spawn is answered within the turn;
+//! whether the program runs comes later, but before the exit of that process; a signal reaches the
+//! processes it is for, and each does with it what its behaviour says; a sweep is answered when
+//! nothing is left. After each event the engine's own `check()` looks at everything. Whoever drives
+//! the world watches each event and each action go by.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use zinit::engine::spec::KillMode;
+use zinit::engine::{
+    Action, Event, Exit, Pid, ServiceId, Signal, SpawnError, Step, Supervisor, Time,
+};
+
+/// Events one feeding may bring about before the engine is said to run in circles.
+const EVENTS_PER_FEED: usize = 20_000;
+
+/// What becomes of a spawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Spawning {
+    Works,
+    ForkFails,
+    /// The machine is out of processes until this time.
+    ScarceUntil(Time),
+    /// Somebody outside holds the port until this time.
+    ObstructedUntil(Time),
+    ExecFails,
+    HangsInExec,
+}
+
+/// How the processes of a service behave. Spans are milliseconds; none means never.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Behaviour {
+    pub(crate) spawning: Spawning,
+    /// From fork to the program.
+    pub(crate) exec_ms: u64,
+    /// From the program's start to its end by itself, and that end.
+    pub(crate) lives_ms: Option<u64>,
+    pub(crate) exit: Exit,
+    /// From the stop signal to the end.
+    pub(crate) obeys_ms: Option<u64>,
+    /// From SIGKILL to the end.
+    pub(crate) dies_ms: Option<u64>,
+    /// Processes it forks away, and how long they take to obey.
+    pub(crate) leftovers: u32,
+    pub(crate) leftovers_obey_ms: Option<u64>,
+}
+
+impl Default for Behaviour {
+    fn default() -> Self {
+        Self {
+            spawning: Spawning::Works,
+            exec_ms: 1,
+            lives_ms: None,
+            exit: Exit::Code(0),
+            obeys_ms: Some(5),
+            dies_ms: Some(1),
+            leftovers: 0,
+            leftovers_obey_ms: Some(5),
+        }
+    }
+}
+
+/// Sees all that happens.
+pub(crate) trait Watch {
+    fn event(&mut self, world: &World, event: &Event);
+    fn action(&mut self, world: &World, action: &Action);
+}
+
+/// A process: whose it is, and how it behaves.
+#[derive(Clone, Debug)]
+pub(crate) struct Process {
+    pub(crate) service: ServiceId,
+    pub(crate) role: Role,
+    behaviour: Behaviour,
+    killed: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    Main,
+    Leftover,
+    /// Left alone by a service that is not swept, or that was given up.
+    Stray,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Due {
+    Exec(Pid),
+    Death(Pid, Exit),
+}
+
+#[derive(Default)]
+pub(crate) struct World {
+    pub(crate) now: Time,
+    pub(crate) supervisor: Supervisor,
+    pub(crate) behaviours: BTreeMap<String, Behaviour>,
+    pub(crate) processes: BTreeMap<Pid, Process>,
+    pub(crate) halted: bool,
+    /// What is due at the same time comes in the order of its number.
+    agenda: BTreeMap<(Time, u64), Due>,
+    last_number: u64,
+    last_pid: i32,
+    sweeps: Vec<ServiceId>,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        Self {
+            last_pid: 100,
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn name(&self, id: ServiceId) -> Option<&str> {
+        Some(&*self.supervisor.service(id)?.spec().name)
+    }
+
+    /// Hands the engine an event, carries out what it answers, and so on until it is silent.
+    pub(crate) fn feed(&mut self, event: Event, watch: &mut impl Watch) {
+        let mut events = VecDeque::from([event]);
+        let mut fed = 0;
+        while let Some(event) = events.pop_front() {
+            fed += 1;
+            assert!(fed < EVENTS_PER_FEED, "this turn does not end: {event:?}");
+            watch.event(self, &event);
+            let mut actions = Vec::new();
+            self.supervisor.handle(self.now, event, &mut actions);
+            self.supervisor.check();
+            for action in actions {
+                watch.action(self, &action);
+                self.perform(&action, &mut events);
+            }
+        }
+    }
+
+    /// Lets everything happen that is due up to `end`. What the engine is to be told of its
+    /// deadline comes after what processes did at the same time.
+    pub(crate) fn run_until(&mut self, end: Time, watch: &mut impl Watch) {
+        loop {
+            let due = self.agenda.first_key_value().map(|((at, _), _)| *at);
+            let deadline = self.supervisor.next_deadline();
+            let Some(next) = [due, deadline].into_iter().flatten().min() else {
+                break;
+            };
+            if next > end {
+                break;
+            }
+            self.now = self.now.max(next);
+            if due == Some(next) {
+                self.happen(watch);
+            } else {
+                self.feed(Event::Deadline, watch);
+                let left = self.supervisor.next_deadline();
+                assert!(
+                    left.is_none_or(|left| left > self.now),
+                    "a deadline came and stayed"
+                );
+            }
+        }
+        self.now = self.now.max(end);
+    }
+
+    /// The process ends at once.
+    pub(crate) fn kill(&mut self, pid: Pid, exit: Exit, watch: &mut impl Watch) {
+        self.agenda.retain(|_, due| match due {
+            Due::Exec(of) | Due::Death(of, _) => *of != pid,
+        });
+        let Some(process) = self.processes.remove(&pid) else {
+            return;
+        };
+        match process.role {
+            Role::Main => self.feed(Event::Exited { pid, exit }, watch),
+            Role::Leftover => self.answer_sweep(process.service, watch),
+            Role::Stray => {}
+        }
+    }
+
+    fn happen(&mut self, watch: &mut impl Watch) {
+        let Some((_, due)) = self.agenda.pop_first() else {
+            return;
+        };
+        match due {
+            Due::Death(pid, exit) => self.kill(pid, exit, watch),
+            Due::Exec(pid) => self.exec(pid, watch),
+        }
+    }
+
+    fn exec(&mut self, pid: Pid, watch: &mut impl Watch) {
+        let Some(process) = self.processes.get(&pid).cloned() else {
+            return;
+        };
+        if process.behaviour.spawning == Spawning::ExecFails {
+            self.later(0, Due::Death(pid, Exit::Code(127)));
+            let error = SpawnError {
+                step: Step::Exec,
+                errno: 2,
+            };
+            return self.feed(Event::ExecFailed { pid, error }, watch);
+        }
+        for _ in 0..process.behaviour.leftovers {
+            self.fork(process.service, Role::Leftover, process.behaviour);
+        }
+        if let Some(ms) = process.behaviour.lives_ms {
+            self.later(ms, Due::Death(pid, process.behaviour.exit));
+        }
+        self.feed(Event::Started { pid }, watch);
+    }
+
+    fn perform(&mut self, action: &Action, events: &mut VecDeque<Event>) {
+        match *action {
+            Action::Spawn { service } => events.push_back(self.spawn(service)),
+            Action::KillTree {
+                service,
+                pid,
+                signal,
+            } => {
+                let all = self.sweeps_tree(service);
+                let members = self.members(service);
+                members
+                    .into_iter()
+                    .filter(|member| *member == pid || all)
+                    .for_each(|member| self.signal(member, signal));
+            }
+            Action::Sweep { service, signal } => self.sweep(service, signal, events),
+            Action::Signal { pid, signal } => {
+                if signal == Signal::KILL || signal == Signal::TERM {
+                    self.signal(pid, signal);
+                }
+            }
+            Action::Halt => self.halted = true,
+            Action::Anomaly { what, service } => panic!("{what}: {service:?}"),
+            Action::Changed { .. } | Action::Removed { .. } | Action::Reply { .. } => {}
+        }
+    }
+
+    fn spawn(&mut self, service: ServiceId) -> Event {
+        // What an earlier run could not be killed with is not waited for any more.
+        self.sweeps.retain(|of| *of != service);
+        for process in self.processes.values_mut() {
+            if process.service == service {
+                process.role = Role::Stray;
+            }
+        }
+        let name = self.name(service).expect("no spawn for nobody").to_owned();
+        let behaviour = self.behaviours.get(&name).copied().unwrap_or_default();
+        let error = SpawnError {
+            step: Step::Fork,
+            errno: 11,
+        };
+        let failed = |scarce| Event::ForkFailed {
+            service,
+            error,
+            scarce,
+        };
+        match behaviour.spawning {
+            Spawning::ForkFails => return failed(false),
+            Spawning::ScarceUntil(end) if self.now < end => return failed(true),
+            Spawning::ObstructedUntil(end) if self.now < end => {
+                return Event::Obstructed { service };
+            }
+            Spawning::Works
+            | Spawning::ScarceUntil(_)
+            | Spawning::ObstructedUntil(_)
+            | Spawning::ExecFails
+            | Spawning::HangsInExec => {}
+        }
+        let pid = self.fork(service, Role::Main, behaviour);
+        if behaviour.spawning != Spawning::HangsInExec {
+            self.later(behaviour.exec_ms, Due::Exec(pid));
+        }
+        Event::Forked { service, pid }
+    }
+
+    fn fork(&mut self, service: ServiceId, role: Role, behaviour: Behaviour) -> Pid {
+        self.last_pid += 1;
+        let pid = Pid::new(self.last_pid).expect("pids are positive");
+        self.processes.insert(
+            pid,
+            Process {
+                service,
+                role,
+                behaviour,
+                killed: false,
+            },
+        );
+        pid
+    }
+
+    fn signal(&mut self, pid: Pid, signal: Signal) {
+        let Some(process) = self.processes.get_mut(&pid) else {
+            return;
+        };
+        let obeys_ms = match process.role {
+            Role::Main => process.behaviour.obeys_ms,
+            Role::Leftover | Role::Stray => process.behaviour.leftovers_obey_ms,
+        };
+        let ends_ms = if signal == Signal::KILL {
+            process.behaviour.dies_ms.filter(|_| !process.killed)
+        } else {
+            obeys_ms
+        };
+        process.killed |= signal == Signal::KILL;
+        if let Some(ms) = ends_ms {
+            self.later(ms, Due::Death(pid, Exit::Signal(signal.number())));
+        }
+    }
+
+    fn sweep(&mut self, service: ServiceId, signal: Signal, events: &mut VecDeque<Event>) {
+        let left = self.members(service);
+        let swept = self.sweeps_tree(service);
+        for pid in &left {
+            if swept {
+                self.signal(*pid, signal);
+            } else if let Some(process) = self.processes.get_mut(pid) {
+                process.role = Role::Stray;
+            }
+        }
+        if left.is_empty() || !swept {
+            events.push_back(Event::Cleared { service });
+        } else if !self.sweeps.contains(&service) {
+            self.sweeps.push(service);
+        }
+    }
+
+    fn answer_sweep(&mut self, service: ServiceId, watch: &mut impl Watch) {
+        if self.members(service).is_empty() && self.sweeps.contains(&service) {
+            self.sweeps.retain(|of| *of != service);
+            self.feed(Event::Cleared { service }, watch);
+        }
+    }
+
+    /// Does a stop of this service concern all of its processes?
+    fn sweeps_tree(&self, service: ServiceId) -> bool {
+        self.supervisor.service(service).is_some_and(|service| {
+            match service.spec().lifecycle.kill_mode {
+                KillMode::Tree => true,
+                KillMode::Group | KillMode::Main => false,
+            }
+        })
+    }
+
+    /// The processes of a service, strays excepted.
+    pub(crate) fn members(&self, service: ServiceId) -> Vec<Pid> {
+        self.processes
+            .iter()
+            .filter(|(_, process)| process.service == service && process.role != Role::Stray)
+            .map(|(pid, _)| *pid)
+            .collect()
+    }
+
+    fn later(&mut self, ms: u64, due: Due) {
+        self.last_number += 1;
+        let at = self.now + Duration::from_millis(ms);
+        self.agenda.insert((at, self.last_number), due);
+    }
+}
