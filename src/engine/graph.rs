@@ -44,8 +44,8 @@ pub struct Link {
 pub struct Graph {
     nodes: BTreeMap<ServiceId, Node>,
     names: BTreeMap<Rc<str>, ServiceId>,
-    /// Who waits for a name that nothing has.
-    absent: BTreeMap<Rc<str>, BTreeSet<ServiceId>>,
+    /// Who waits for a name that nothing has, and the place of that link among its links.
+    absent: BTreeMap<Rc<str>, BTreeSet<(ServiceId, usize)>>,
     /// The members of each cycle over `requires` and `after`, with the cycle they are in.
     cyclic: BTreeMap<ServiceId, Rc<[Rc<str>]>>,
     /// How many services and links there are.
@@ -79,7 +79,8 @@ impl Search {
 struct Node {
     name: Rc<str>,
     links: Vec<Link>,
-    back: BTreeSet<(LinkKind, ServiceId)>,
+    /// Who declares a link to this one, and the place of that link among its links.
+    back: BTreeMap<(LinkKind, ServiceId), usize>,
 }
 
 impl Graph {
@@ -105,7 +106,7 @@ impl Graph {
         self.nodes
             .get(&id)
             .into_iter()
-            .flat_map(|node| node.back.iter().copied())
+            .flat_map(|node| node.back.keys().copied())
     }
 
     /// Who `id` must not be up together with, whichever of the two says so.
@@ -140,7 +141,7 @@ impl Graph {
         let node = Node {
             name: spec.name.clone(),
             links: Vec::new(),
-            back: BTreeSet::new(),
+            back: BTreeMap::new(),
         };
         self.size += usize::from(!self.nodes.contains_key(&id));
         self.nodes.entry(id).or_insert(node);
@@ -157,9 +158,10 @@ impl Graph {
             for name in names.iter().filter(|name| seen.insert(Rc::clone(name))) {
                 let to = self.find(name);
                 if let Some(other) = to {
-                    self.back_of(other, |back| back.insert((kind, id)));
+                    self.back_of(other, |back| back.insert((kind, id), links.len()));
                 } else {
-                    self.absent.entry(name.clone()).or_default().insert(id);
+                    let waiting = self.absent.entry(name.clone()).or_default();
+                    waiting.insert((id, links.len()));
                 }
                 links.push(Link {
                     kind,
@@ -184,20 +186,12 @@ impl Graph {
         self.size -= 1;
         self.names.remove(&node.name);
         self.cyclic.remove(&id);
-        for (_, other) in node.back {
-            if let Some(other_node) = self.nodes.get_mut(&other) {
-                for link in other_node
-                    .links
-                    .iter_mut()
-                    .filter(|link| link.to == Some(id))
-                {
-                    link.to = None;
-                }
-                self.absent
-                    .entry(node.name.clone())
-                    .or_default()
-                    .insert(other);
+        for ((_, other), place) in node.back {
+            if let Some(link) = self.link_mut(other, place) {
+                link.to = None;
             }
+            let waiting = self.absent.entry(node.name.clone()).or_default();
+            waiting.insert((other, place));
         }
     }
 
@@ -260,11 +254,11 @@ impl Graph {
         };
         let links = std::mem::take(&mut node.links);
         self.size -= links.len();
-        for link in links {
+        for (place, link) in links.into_iter().enumerate() {
             if let Some(other) = link.to {
                 self.back_of(other, |back| back.remove(&(link.kind, id)));
             } else if let Some(waiting) = self.absent.get_mut(&link.name) {
-                waiting.remove(&id);
+                waiting.remove(&(id, place));
                 if waiting.is_empty() {
                     self.absent.remove(&link.name);
                 }
@@ -273,24 +267,24 @@ impl Graph {
     }
 
     fn resolve(&mut self, name: &Rc<str>, id: ServiceId) {
-        for other in self.absent.remove(name).unwrap_or_default() {
-            let mut kinds = Vec::new();
-            if let Some(node) = self.nodes.get_mut(&other) {
-                for link in node.links.iter_mut().filter(|link| link.name == *name) {
-                    link.to = Some(id);
-                    kinds.push(link.kind);
-                }
-            }
-            self.back_of(id, |back| {
-                back.extend(kinds.into_iter().map(|kind| (kind, other)));
-            });
+        for (other, place) in self.absent.remove(name).unwrap_or_default() {
+            let Some(link) = self.link_mut(other, place) else {
+                continue;
+            };
+            link.to = Some(id);
+            let kind = link.kind;
+            self.back_of(id, |back| back.insert((kind, other), place));
         }
+    }
+
+    fn link_mut(&mut self, id: ServiceId, place: usize) -> Option<&mut Link> {
+        self.nodes.get_mut(&id)?.links.get_mut(place)
     }
 
     fn back_of<T>(
         &mut self,
         id: ServiceId,
-        change: impl FnOnce(&mut BTreeSet<(LinkKind, ServiceId)>) -> T,
+        change: impl FnOnce(&mut BTreeMap<(LinkKind, ServiceId), usize>) -> T,
     ) {
         if let Some(node) = self.nodes.get_mut(&id) {
             change(&mut node.back);

@@ -22,8 +22,9 @@
 //! | | want Up | want Cycle | want Down, Gone |
 //! |---|---|---|---|
 //! | Inactive | Blocked | Blocked, want Up | - |
-//! | Blocked | gate open: Forking (a target: Running) | want Up | Inactive |
+//! | Blocked | gate open: Forking (a target: Running); obstructed: - | want Up | Inactive |
 //! | Spawning, Running | requirement lost: want Cycle | requirers idle: Stopping, want Up | requirers idle: Stopping |
+//! | Running target | also gate shut: Blocked | requirers idle: Blocked, want Up | requirers idle: Inactive |
 //! | Forking, Stopping, Clearing | - (a fact comes) | - | - |
 //! | Backoff | requirement lost: Blocked | Blocked, want Up | Inactive |
 //! | Exited | - | Blocked, want Up | - |
@@ -533,8 +534,8 @@ impl Service {
     ) -> Fact {
         let polite = now + self.spec.lifecycle.stop_timeout;
         let (end, force, kill_at) = match self.state {
-            State::Spawning { since, .. }
-            | State::Running {
+            State::Spawning { .. } => (End::of(exit), Force::Polite, polite),
+            State::Running {
                 pid: Some(_),
                 since,
             } => {
@@ -680,12 +681,9 @@ impl Service {
     fn ended(&mut self, now: Time, end: End) {
         self.state = match self.want {
             Want::Down | Want::Gone => State::Exited { code: end.code() },
-            Want::Cycle => {
-                self.want = Want::Up;
-                State::Blocked {
-                    hold: Hold::Waiting,
-                }
-            }
+            Want::Cycle => State::Blocked {
+                hold: Hold::Waiting,
+            },
             Want::Up => match end {
                 End::Asked(_) => State::Blocked {
                     hold: Hold::Waiting,
@@ -805,6 +803,19 @@ impl Service {
 
     // Table 2: wants pull.
 
+    /// Would a step be for the better?
+    pub(super) fn hopes(&self, gate: Gate) -> bool {
+        let State::Blocked { hold } = self.state else {
+            return false;
+        };
+        let better = match gate.hold {
+            None => true,
+            Some(Hold::Waiting) => hold != Hold::Waiting,
+            Some(_) => false,
+        };
+        better && self.want == Want::Up
+    }
+
     /// One step towards what is wanted, if the gate allows one.
     pub(super) fn pull(&mut self, now: Time, gate: Gate, id: ServiceId, out: &mut Vec<Action>) {
         match (self.state, self.want) {
@@ -815,11 +826,15 @@ impl Service {
                 | State::Backoff { .. },
                 Want::Cycle,
             )
-            | (State::Blocked { .. }, Want::Cycle)
-            | (State::Inactive, Want::Up) => {
+            | (State::Blocked { .. }, Want::Cycle) => {
                 self.want = Want::Up;
                 self.state = State::Blocked {
                     hold: Hold::Waiting,
+                };
+            }
+            (State::Inactive, Want::Up) => {
+                self.state = State::Blocked {
+                    hold: gate.hold.unwrap_or(Hold::Waiting),
                 };
             }
             (State::Blocked { hold }, Want::Up) => self.try_start(now, hold, gate, id, out),

@@ -1,10 +1,11 @@
 //! All services together: what happens to one, and what follows for its neighbours.
 //!
 //! [`Supervisor::handle`] is the only door. It records the fact or the want and then settles: each
-//! service whose neighbourhood changed takes the steps its want and its gate allow, until nothing
-//! moves. [`Supervisor::change`] is the only place where a state changes; timer, pid index, port
-//! claims, neighbours' tallies and waiters all follow from the difference it sees, so nothing has
-//! to be armed, cancelled or kept in step by hand.
+//! service whose neighbourhood changed takes the steps its want and its gate allow, bad news first,
+//! until nothing moves. Waiters are answered after that, so that what they are told is so.
+//! [`Supervisor::change`] is the only place where a state changes; timer, pid index, port claims,
+//! neighbours' tallies and waiters all follow from the difference it sees, so nothing has to be
+//! armed, cancelled or kept in step by hand.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
@@ -32,6 +33,8 @@ pub struct Supervisor {
     waiters: Waiters,
     /// Whose neighbourhood changed since it was last stepped.
     dirty: VecDeque<ServiceId>,
+    /// Who could do better, once all dirty ones have stepped.
+    hopeful: VecDeque<ServiceId>,
     /// Who changed since waiters were last told.
     noted: Vec<ServiceId>,
     /// Who waits for something outside; looked at again when a service stops.
@@ -173,7 +176,11 @@ impl Supervisor {
                 self.fact_of(pid, out, |s, _, _| s.exec_failed(now, error));
             }
             Event::Exited { pid, exit } => {
+                let service = self.service_of(pid);
                 self.fact_of(pid, out, |s, id, out| s.exited(now, exit, id, out));
+                if let Some(id) = service {
+                    self.hurry(now, id, out);
+                }
             }
             Event::Cleared { service } => self.fact(service, out, |s, _| s.cleared(now)),
             Event::Deadline => self.deadline(now, out),
@@ -481,15 +488,14 @@ impl Supervisor {
                 }
             }
         }
-        // First all links, then all counts, then the changes that build on them.
-        let mut touched = BTreeSet::new();
+        // First all links, then the changes that build on them.
         let mut placed = Vec::new();
         let mut returned = Vec::new();
         let mut mended = Vec::new();
         for spec in specs {
             let name = spec.name.clone();
             let Some(id) = self.find(&name) else {
-                let id = self.insert(spec, &mut touched);
+                let id = self.insert(spec);
                 let required = self.graph.back(id).any(|(kind, other)| {
                     kind == LinkKind::Requires
                         && self
@@ -523,11 +529,11 @@ impl Supervisor {
                 }
                 Want::Down => {}
             }
-            self.replace(id, spec, &mut touched);
+            self.replace(id, spec);
             placed.push(id);
             changed.push(name);
         }
-        self.relink(&placed, &touched);
+        self.find_cycles(&placed);
         for id in returned {
             self.change(id, out, |service, _| service.want = Want::Down);
             let wanted = self
@@ -572,24 +578,28 @@ impl Supervisor {
         }
         self.phase = Phase::Closing { force: Force::Kill };
         for id in all {
-            let polite = self.service(id).is_some_and(|service| match service.state {
-                State::Stopping { force, .. } | State::Clearing { force, .. } => {
-                    force == Force::Polite
-                }
-                State::Inactive
-                | State::Blocked { .. }
-                | State::Forking
-                | State::Spawning { .. }
-                | State::Running { .. }
-                | State::Backoff { .. }
-                | State::Exited { .. }
-                | State::Failed { .. } => false,
+            self.hurry(now, id, out);
+        }
+    }
+
+    /// What was asked politely is killed now, if that is the phase.
+    fn hurry(&mut self, now: Time, id: ServiceId, out: &mut Vec<Action>) {
+        let polite = self.service(id).is_some_and(|service| match service.state {
+            State::Stopping { force, .. } | State::Clearing { force, .. } => force == Force::Polite,
+            State::Inactive
+            | State::Blocked { .. }
+            | State::Forking
+            | State::Spawning { .. }
+            | State::Running { .. }
+            | State::Backoff { .. }
+            | State::Exited { .. }
+            | State::Failed { .. } => false,
+        });
+        let hurried = self.phase == (Phase::Closing { force: Force::Kill });
+        if polite && hurried {
+            self.fact(id, out, |service, out| {
+                service.deadline_passed(now, id, out)
             });
-            if polite {
-                self.fact(id, out, |service, out| {
-                    service.deadline_passed(now, id, out)
-                });
-            }
         }
     }
 
@@ -664,7 +674,7 @@ impl Answer {
 
 // Coming and going.
 impl Supervisor {
-    fn insert(&mut self, spec: &Rc<Spec>, touched: &mut BTreeSet<ServiceId>) -> ServiceId {
+    fn insert(&mut self, spec: &Rc<Spec>) -> ServiceId {
         let index = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot::default());
             u32::try_from(self.slots.len() - 1).expect("services are bounded far below 2^32")
@@ -675,50 +685,48 @@ impl Supervisor {
             index,
             generation: slot.generation,
         };
-        self.graph.put(id, spec);
-        self.claim_ports(id, true);
-        touched.insert(id);
-        touched.extend(self.graph.back(id).map(|(_, other)| other));
+        self.place(id, spec);
         id
     }
 
     /// Gives a service a new spec; what runs goes on.
-    fn replace(&mut self, id: ServiceId, spec: &Rc<Spec>, touched: &mut BTreeSet<ServiceId>) {
-        touched.extend(self.graph.links(id).iter().filter_map(|link| link.to));
+    fn replace(&mut self, id: ServiceId, spec: &Rc<Spec>) {
         self.claim_ports(id, false);
+        let face = self.service(id).map(Service::face);
+        self.spread(id, face, None);
         if let Some(service) = self.service_mut(id) {
             service.spec = Rc::clone(spec);
         }
-        self.claim_ports(id, true);
+        self.place(id, spec);
+    }
+
+    /// Links a service to the others, and shows it to them.
+    fn place(&mut self, id: ServiceId, spec: &Spec) {
         self.graph.put(id, spec);
-        touched.insert(id);
-        touched.extend(self.graph.links(id).iter().filter_map(|link| link.to));
-        touched.extend(self.graph.back(id).map(|(_, other)| other));
-    }
-
-    /// After links changed: finds cycles and counts anew what was touched.
-    fn relink(&mut self, placed: &[ServiceId], touched: &BTreeSet<ServiceId>) {
-        let turned = self.graph.find_cycles(placed);
-        // A new spec may decide what somebody waits for: a oneshot is up in another sense.
-        self.noted.extend(placed);
-        self.recount(touched.iter().chain(&turned));
-    }
-
-    fn recount<'a>(&mut self, ids: impl IntoIterator<Item = &'a ServiceId>) {
-        for id in ids {
-            let tally = self.count(*id);
-            let Some(service) = self.service_mut(*id) else {
-                continue;
-            };
+        self.claim_ports(id, true);
+        let face = self.service(id).map(Service::face);
+        self.spread(id, None, face);
+        let tally = self.count(id);
+        if let Some(service) = self.service_mut(id) {
             service.tally = tally;
-            self.queue(*id);
+        }
+        self.queue(id);
+        // It may decide what somebody waits for: a oneshot is up in another sense.
+        self.note(id);
+    }
+
+    /// After `placed` got new links: whoever is in another cycle now, or in none, may step.
+    fn find_cycles(&mut self, placed: &[ServiceId]) {
+        for id in self.graph.find_cycles(placed) {
+            self.queue(id);
         }
     }
 
     /// Forgets a service that is down, wanted gone, and needed by nobody who is up.
     fn remove(&mut self, id: ServiceId, out: &mut Vec<Action>) {
-        let requirers: BTreeSet<ServiceId> = self.graph.back(id).map(|(_, other)| other).collect();
         self.claim_ports(id, false);
+        let face = self.service(id).map(Service::face);
+        self.spread(id, face, None);
         let slot = &mut self.slots[id.index()];
         let Some(service) = slot.service.take() else {
             return;
@@ -736,12 +744,9 @@ impl Supervisor {
         let freed = self.waiters.removed(id, out);
         self.disarm(&freed);
         // Taking a service away makes no cycle, and breaks only one that it was in.
-        let freed = if was_cyclic {
-            self.graph.find_cycles(&[])
-        } else {
-            Vec::new()
-        };
-        self.recount(requirers.iter().chain(&freed));
+        if was_cyclic {
+            self.find_cycles(&[]);
+        }
     }
 
     fn claim_ports(&mut self, id: ServiceId, claim: bool) {
@@ -758,12 +763,20 @@ impl Supervisor {
                 entry.members.remove(&id);
                 entry.holders.remove(&id);
             }
-            let members: Vec<ServiceId> = entry.members.iter().copied().collect();
-            if members.is_empty() {
+            if entry.members.is_empty() {
                 self.ports.remove(port);
+            } else if holds && !claim {
+                self.port_freed(*port);
             }
-            members.into_iter().for_each(|member| self.queue(member));
         }
+    }
+
+    /// Whoever declares this port may have waited for it.
+    fn port_freed(&mut self, port: u16) {
+        let entry = self.ports.get(&port).filter(|port| port.holders.is_empty());
+        let members: Vec<_> =
+            entry.map_or(Vec::new(), |port| port.members.iter().copied().collect());
+        members.into_iter().for_each(|member| self.queue(member));
     }
 }
 
@@ -814,8 +827,13 @@ impl Supervisor {
         }
         self.queue(id);
         if before != after {
-            self.spread(id, before, after);
+            self.spread(id, Some(before), Some(after));
         }
+        if before.holds != after.holds {
+            self.hold_ports(id, after.holds);
+        }
+        self.active += usize::from(to.is_active());
+        self.active -= usize::from(from.is_active());
         self.note(id);
         // What never got a process frees nothing outside either.
         if from.is_active() && from != State::Forking && !to.is_active() {
@@ -826,42 +844,40 @@ impl Supervisor {
         }
     }
 
-    /// Shows a new face to the neighbours.
-    fn spread(&mut self, id: ServiceId, before: Face, after: Face) {
-        let back: Vec<_> = self.graph.back(id).collect();
-        for (kind, other) in back {
+    /// Shows a new face to the neighbours; none is that of a name that nothing has. What a service
+    /// that comes or goes has to do with itself is not theirs, and not told here.
+    fn spread(&mut self, id: ServiceId, before: Option<Face>, after: Option<Face>) {
+        let stays = before.is_some() && after.is_some();
+        let move_by = |count: &mut u32, shows: fn(Face) -> bool| {
+            shift(count, before.is_some_and(shows), after.is_some_and(shows));
+        };
+        let back = self
+            .graph
+            .back(id)
+            .filter(|(_, other)| stays || *other != id);
+        for (kind, other) in back.collect::<Vec<_>>() {
             self.adjust(other, |tally| match kind {
                 LinkKind::Requires => {
-                    shift(&mut tally.unmet, !before.met, !after.met);
-                    shift(&mut tally.stuck, before.stuck, after.stuck);
-                    shift(&mut tally.lost, before.lost, after.lost);
+                    shift(&mut tally.missing, before.is_none(), after.is_none());
+                    move_by(&mut tally.unmet, |face| !face.met);
+                    move_by(&mut tally.stuck, |face| face.stuck);
+                    move_by(&mut tally.lost, |face| face.lost);
                 }
-                LinkKind::After => shift(&mut tally.ahead, before.ahead, after.ahead),
-                LinkKind::Conflicts => shift(&mut tally.rivals, before.holds, after.holds),
+                LinkKind::After => move_by(&mut tally.ahead, |face| face.ahead),
+                LinkKind::Conflicts => move_by(&mut tally.rivals, |face| face.holds),
                 LinkKind::Wants => {}
             });
         }
-        let links: Vec<_> = self
-            .graph
-            .links(id)
-            .iter()
-            .filter_map(|link| Some((link.kind, link.to?)))
-            .collect();
-        for (kind, other) in links {
+        let links = self.graph.links(id).iter();
+        let links = links.filter_map(|link| Some((link.kind, link.to?)));
+        let links = links.filter(|(_, other)| stays || *other != id);
+        for (kind, other) in links.collect::<Vec<_>>() {
             self.adjust(other, |tally| match kind {
-                LinkKind::Requires => shift(&mut tally.requirers, before.active, after.active),
-                LinkKind::After => shift(&mut tally.followers, before.leaving, after.leaving),
-                LinkKind::Conflicts => shift(&mut tally.rivals, before.holds, after.holds),
+                LinkKind::Requires => move_by(&mut tally.requirers, |face| face.active),
+                LinkKind::After => move_by(&mut tally.followers, |face| face.leaving),
+                LinkKind::Conflicts => move_by(&mut tally.rivals, |face| face.holds),
                 LinkKind::Wants => {}
             });
-        }
-        if before.holds != after.holds {
-            self.hold_ports(id, after.holds);
-        }
-        if before.active && !after.active {
-            self.active -= 1;
-        } else if !before.active && after.active {
-            self.active += 1;
         }
     }
 
@@ -877,9 +893,8 @@ impl Supervisor {
                 entry.holders.insert(id);
             } else {
                 entry.holders.remove(&id);
+                self.port_freed(*port);
             }
-            let members: Vec<ServiceId> = entry.members.iter().copied().collect();
-            members.into_iter().for_each(|member| self.queue(member));
         }
     }
 
@@ -935,17 +950,12 @@ impl Supervisor {
         }
     }
 
-    /// Lets every dirty service step until nothing moves.
+    /// Lets every dirty service step until nothing moves. Bad news first: whoever could do better
+    /// steps only when nobody has anything worse to say, so that nothing is started on hopes that
+    /// the same event has already ended.
     fn settle(&mut self, now: Time, out: &mut Vec<Action>) {
         let mut left = STEPS_PER_PLACE * (self.graph.size() + self.dirty.len() + 1);
-        while let Some(id) = self.dirty.pop_front() {
-            if let Some(slot) = self
-                .slots
-                .get_mut(id.index())
-                .filter(|slot| slot.generation == id.generation)
-            {
-                slot.queued = false;
-            }
+        while let Some((id, patient)) = self.next_to_step() {
             let Some(service) = self.service(id) else {
                 continue;
             };
@@ -954,6 +964,10 @@ impl Supervisor {
                 continue;
             }
             let gate = self.gate(id, service);
+            if !patient && service.hopes(gate) {
+                self.hopeful.push_back(id);
+                continue;
+            }
             self.change(id, out, |service, out| service.pull(now, gate, id, out));
             left -= 1;
             if left == 0 {
@@ -966,6 +980,19 @@ impl Supervisor {
                 return;
             }
         }
+    }
+
+    /// The next dirty service, or else the next hopeful one, and whether it waited its turn.
+    fn next_to_step(&mut self) -> Option<(ServiceId, bool)> {
+        let Some(id) = self.dirty.pop_front() else {
+            return Some((self.hopeful.pop_front()?, true));
+        };
+        if let Some(slot) = self.slots.get_mut(id.index())
+            && slot.generation == id.generation
+        {
+            slot.queued = false;
+        }
+        Some((id, false))
     }
 
     fn may_go(&self, service: &Service) -> bool {
@@ -1141,7 +1168,10 @@ impl Supervisor {
     }
 
     fn check_cheap(&self) {
-        debug_assert!(self.dirty.is_empty(), "something is left to settle");
+        debug_assert!(
+            self.dirty.is_empty() && self.hopeful.is_empty(),
+            "something is left to settle"
+        );
         debug_assert!(
             self.pids.len() <= self.active,
             "more processes than active services"

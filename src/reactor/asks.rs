@@ -417,7 +417,7 @@ impl Reactor {
             .iter()
             .flat_map(|filter| ports::matching(filter));
         let targets: Vec<_> = holders.chain(matches).map(|(pid, _)| pid).collect();
-        let again = self.obstacles.contains_key(&id);
+        let again = self.obstacles.get(id).is_some();
         for pid in targets {
             let ours = pid.number() == 1
                 || pid.number().unsigned_abs() == std::process::id()

@@ -6,10 +6,10 @@
 //! process group, or by the pipe it writes to. So a look costs one list of our own children, and
 //! the size of the tree it finds.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::engine::spec::KillMode;
-use crate::engine::{Pid, ServiceId, Signal, Supervisor};
+use crate::engine::{Pid, ServiceId, Signal, Supervisor, Table};
 use crate::sys::kill;
 use crate::sys::procfs::{self, Children, Stat};
 
@@ -26,24 +26,34 @@ pub(super) struct Families {
     children: Children,
     /// This server's part of a mark.
     server: String,
-    /// The session of each run, which is its main process's number, also after that has ended.
+    of: Table<Family>,
+    /// Whose session or process group has this number; also after the main process has ended.
     sessions: BTreeMap<Pid, ServiceId>,
-    /// The same by service.
-    mains: BTreeMap<ServiceId, Pid>,
-    /// Inodes of the pipes that services write to.
-    pipes: BTreeMap<u64, ServiceId>,
-    /// Our children that are no main process, and whose they are.
-    orphans: BTreeMap<Pid, Orphan>,
+    /// Our children that are no main process, by number.
+    orphans: Vec<Orphan>,
     /// Is `orphans` as of now?
     fresh: bool,
     /// Services whose main process has ended, while something is left of them.
-    sweeping: BTreeMap<ServiceId, Signal>,
-    /// Who was asked politely already and is not asked again.
-    asked: BTreeMap<ServiceId, BTreeSet<(Pid, u64)>>,
+    sweeping: Vec<(ServiceId, Signal)>,
 }
+
+/// What is known of a service's processes.
+#[derive(Debug, Default)]
+struct Family {
+    /// The main process of its last run, whose number is that of its session.
+    main: Option<Pid>,
+    /// Inodes of the pipes it writes to.
+    pipes: [u64; 2],
+    /// Who was asked politely already and is not asked again, sorted.
+    asked: Vec<Identity>,
+}
+
+/// A process for good: its number and when it started.
+type Identity = (Pid, u64);
 
 #[derive(Clone, Copy, Debug)]
 struct Orphan {
+    pid: Pid,
     start: u64,
     service: Option<ServiceId>,
 }
@@ -55,13 +65,11 @@ impl Families {
         Self {
             children: Children::new(),
             server,
+            of: Table::default(),
             sessions: BTreeMap::new(),
-            mains: BTreeMap::new(),
-            pipes: BTreeMap::new(),
-            orphans: BTreeMap::new(),
+            orphans: Vec::new(),
             fresh: false,
-            sweeping: BTreeMap::new(),
-            asked: BTreeMap::new(),
+            sweeping: Vec::new(),
         }
     }
 
@@ -77,24 +85,25 @@ impl Families {
     pub(super) fn began(&mut self, service: ServiceId, main: Pid, pipes: [u64; 2]) {
         self.forget_session(service);
         self.sessions.insert(main, service);
-        self.mains.insert(service, main);
-        self.pipes.extend(pipes.map(|inode| (inode, service)));
-    }
-
-    /// Nobody writes to this pipe any more.
-    pub(super) fn pipe_closed(&mut self, inode: u64) {
-        self.pipes.remove(&inode);
+        self.of.insert(
+            service,
+            Family {
+                main: Some(main),
+                pipes,
+                asked: Vec::new(),
+            },
+        );
     }
 
     /// The service is no more.
     pub(super) fn removed(&mut self, service: ServiceId) {
-        self.sweeping.remove(&service);
         self.forget_session(service);
+        self.of.remove(service);
+        self.give_up(service);
     }
 
     fn forget_session(&mut self, service: ServiceId) {
-        self.asked.remove(&service);
-        if let Some(main) = self.mains.remove(&service)
+        if let Some(main) = self.of.get(service).and_then(|family| family.main)
             && self.sessions.get(&main) == Some(&service)
         {
             self.sessions.remove(&main);
@@ -105,11 +114,6 @@ impl Families {
     pub(super) fn stale(&mut self) {
         self.fresh = false;
         self.children.refresh();
-    }
-
-    /// A child was collected.
-    pub(super) fn collected(&mut self, pid: Pid) {
-        self.orphans.remove(&pid);
     }
 
     /// Signals what `mode` says of a service whose main process lives.
@@ -123,24 +127,8 @@ impl Families {
     ) {
         if mode == KillMode::Main {
             kill::kill_child(main, signal);
-            return;
-        }
-        let mut done = BTreeSet::new();
-        for _ in 0..ROUNDS {
-            let found = self.members(all, service, Some(main), mode);
-            let new: Vec<Stat> = found
-                .into_iter()
-                .filter(|stat| done.insert((stat.pid, stat.start)))
-                .collect();
-            if new.is_empty() {
-                break;
-            }
-            new.iter()
-                .for_each(|stat| self.signal(service, stat, signal));
-            if signal != Signal::KILL {
-                break;
-            }
-            self.stale();
+        } else {
+            self.signal_members(all, service, Some(main), mode, signal);
         }
     }
 
@@ -152,48 +140,56 @@ impl Families {
         mode: KillMode,
         signal: Signal,
     ) -> bool {
-        let mut done = BTreeSet::new();
+        self.give_up(service);
+        let left = mode != KillMode::Main && self.signal_members(all, service, None, mode, signal);
+        if left {
+            self.sweeping.push((service, signal));
+        } else if let Some(family) = self.of.get_mut(service) {
+            family.asked = Vec::new();
+        }
+        !left
+    }
+
+    /// Signals every living process of a service, with SIGKILL also those that were made while it
+    /// was at it. Says whether there was any at the last look.
+    fn signal_members(
+        &mut self,
+        all: &Supervisor,
+        service: ServiceId,
+        main: Option<Pid>,
+        mode: KillMode,
+        signal: Signal,
+    ) -> bool {
+        let mut done: Vec<Identity> = Vec::new();
         for _ in 0..ROUNDS {
-            let left = match mode {
-                KillMode::Main => Vec::new(),
-                KillMode::Tree | KillMode::Group => self.members(all, service, None, mode),
-            };
-            if left.is_empty() {
-                self.sweeping.remove(&service);
-                self.asked.remove(&service);
+            let found = self.members(all, service, main, mode);
+            let is_new = |stat: &&Stat| done.binary_search(&(stat.pid, stat.start)).is_err();
+            let new: Vec<&Stat> = found.iter().filter(is_new).collect();
+            if new.is_empty() {
+                return !found.is_empty();
+            }
+            for stat in new {
+                self.signal(service, stat, signal);
+            }
+            if signal != Signal::KILL {
                 return true;
             }
-            let new: Vec<Stat> = left
-                .into_iter()
-                .filter(|stat| done.insert((stat.pid, stat.start)))
-                .collect();
-            if new.is_empty() {
-                break;
-            }
-            new.iter()
-                .for_each(|stat| self.signal(service, stat, signal));
-            if signal != Signal::KILL {
-                break;
-            }
+            done = found.iter().map(|stat| (stat.pid, stat.start)).collect();
+            done.sort_unstable();
             self.stale();
         }
-        self.sweeping.insert(service, signal);
-        false
+        true
     }
 
     /// Who is being swept, and with what.
     #[must_use]
     pub(super) fn sweeping(&self) -> Vec<(ServiceId, Signal)> {
-        self.sweeping
-            .iter()
-            .map(|(service, signal)| (*service, *signal))
-            .collect()
+        self.sweeping.clone()
     }
 
     /// A service is not waiting to be cleared any more.
     pub(super) fn give_up(&mut self, service: ServiceId) {
-        self.sweeping.remove(&service);
-        self.asked.remove(&service);
+        self.sweeping.retain(|(swept, _)| *swept != service);
     }
 
     /// All descendants of a main process.
@@ -225,7 +221,7 @@ impl Families {
                 return Some(service);
             }
             self.take_stock(all);
-            if let Some(orphan) = self.orphans.get(&at) {
+            if let Some(orphan) = self.orphan(at) {
                 return orphan.service;
             }
             at = Pid::new(procfs::stat(at)?.ppid)?;
@@ -244,12 +240,8 @@ impl Families {
                 .map(|found| found.spec().lifecycle.kill_mode);
             matches!(mode, Some(KillMode::Main | KillMode::Group))
         };
-        let roots: Vec<Pid> = self
-            .orphans
-            .iter()
-            .filter(|(_, orphan)| !stays(orphan.service))
-            .map(|(pid, _)| *pid)
-            .collect();
+        let gone = self.orphans.iter().filter(|orphan| !stays(orphan.service));
+        let roots: Vec<Pid> = gone.map(|orphan| orphan.pid).collect();
         let living: Vec<Stat> = self
             .children
             .family(roots)
@@ -275,19 +267,18 @@ impl Families {
     }
 
     fn signal(&mut self, service: ServiceId, stat: &Stat, signal: Signal) {
-        if signal != Signal::KILL
-            && !self
-                .asked
-                .entry(service)
-                .or_default()
-                .insert((stat.pid, stat.start))
-        {
+        if signal == Signal::KILL {
+            kill::kill(stat, signal);
             return;
         }
-        kill::kill(stat, signal);
-        // A stopped process takes note of anything but SIGKILL only when it goes on.
-        if signal != Signal::KILL && matches!(stat.state, 'T' | 't') {
-            kill::kill(stat, Signal::CONT);
+        let asked = &mut self.of.or_default(service).asked;
+        if let Err(place) = asked.binary_search(&(stat.pid, stat.start)) {
+            asked.insert(place, (stat.pid, stat.start));
+            kill::kill(stat, signal);
+            // A stopped process takes note of anything but SIGKILL only when it goes on.
+            if matches!(stat.state, 'T' | 't') {
+                kill::kill(stat, Signal::CONT);
+            }
         }
     }
 
@@ -303,13 +294,17 @@ impl Families {
         let orphans = self
             .orphans
             .iter()
-            .filter(|(_, orphan)| orphan.service == Some(service))
-            .map(|(pid, _)| *pid);
+            .filter(|orphan| orphan.service == Some(service));
+        let orphans = orphans.map(|orphan| orphan.pid);
         let roots: Vec<Pid> = main.into_iter().chain(orphans).collect();
         if roots.is_empty() {
             return Vec::new();
         }
-        let session = self.mains.get(&service).map(|main| main.number());
+        let session = self
+            .of
+            .get(service)
+            .and_then(|family| family.main)
+            .map(Pid::number);
         let family = self.children.family(roots);
         family
             .into_iter()
@@ -324,31 +319,30 @@ impl Families {
         if self.fresh {
             return;
         }
-        let own: BTreeSet<Pid> = self
-            .children
-            .own()
-            .into_iter()
-            .filter(|pid| all.service_of(*pid).is_none())
-            .collect();
-        self.orphans.retain(|pid, _| own.contains(pid));
-        for pid in own {
-            if let Some(stat) = procfs::stat(pid)
-                && self
-                    .orphans
-                    .get(&pid)
-                    .is_none_or(|known| known.start != stat.start)
-            {
-                let service = self.attribute(all, &stat);
-                self.orphans.insert(
-                    pid,
-                    Orphan {
-                        start: stat.start,
-                        service,
-                    },
-                );
-            }
+        let mut own = self.children.own();
+        own.retain(|pid| all.service_of(*pid).is_none());
+        own.sort_unstable();
+        let mut orphans = Vec::with_capacity(own.len());
+        for stat in own.into_iter().filter_map(procfs::stat) {
+            let known = self
+                .orphan(stat.pid)
+                .filter(|known| known.start == stat.start);
+            orphans.push(known.copied().unwrap_or_else(|| Orphan {
+                pid: stat.pid,
+                start: stat.start,
+                service: self.attribute(all, &stat),
+            }));
         }
+        self.orphans = orphans;
         self.fresh = true;
+    }
+
+    fn orphan(&self, pid: Pid) -> Option<&Orphan> {
+        let place = self
+            .orphans
+            .binary_search_by_key(&pid, |orphan| orphan.pid)
+            .ok()?;
+        self.orphans.get(place)
     }
 
     fn attribute(&self, all: &Supervisor, stat: &Stat) -> Option<ServiceId> {
@@ -361,13 +355,19 @@ impl Families {
             self.marked_service(stat.pid)
                 .and_then(|name| all.find(&name))
         };
-        let piped = || {
-            procfs::standard_descriptors(stat.pid).find_map(|inode| self.pipes.get(&inode).copied())
-        };
+        let piped = || procfs::standard_descriptors(stat.pid).find_map(|inode| self.writer(inode));
         of(stat.session)
             .or_else(|| of(stat.group))
             .or_else(marked)
             .or_else(piped)
+    }
+
+    /// Whose output this pipe is.
+    fn writer(&self, inode: u64) -> Option<ServiceId> {
+        let mut families = self.of.iter();
+        families
+            .find(|(_, family)| family.pipes.contains(&inode))
+            .map(|(service, _)| service)
     }
 
     fn marked_service(&self, pid: Pid) -> Option<String> {

@@ -14,7 +14,7 @@ pub(super) struct Files {
     dirs: Dirs,
     paths: BTreeMap<Rc<str>, PathBuf>,
     /// Files of removed services that could not be deleted, with why.
-    undeleted: BTreeMap<Rc<str>, String>,
+    undeleted: Vec<(Rc<str>, String)>,
 }
 
 /// What reading the directories brought.
@@ -34,7 +34,7 @@ impl Files {
         Self {
             dirs,
             paths: BTreeMap::new(),
-            undeleted: BTreeMap::new(),
+            undeleted: Vec::new(),
         }
     }
 
@@ -116,12 +116,13 @@ impl Files {
                 path.display()
             );
             log::error!("{text}");
-            self.undeleted.insert(Rc::clone(name), text);
+            self.undeleted.push((Rc::clone(name), text));
         }
     }
 
     /// Why the file of a removed service is still there, if it is.
     pub(super) fn take_undeleted(&mut self, name: &str) -> Option<String> {
-        self.undeleted.remove(name)
+        let place = self.undeleted.iter().position(|(of, _)| **of == *name)?;
+        Some(self.undeleted.swap_remove(place).1)
     }
 }

@@ -9,8 +9,9 @@ mod family;
 mod files;
 mod journal;
 mod runs;
+mod serve;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
@@ -28,9 +29,9 @@ use self::runs::Runs;
 use crate::config::Dirs;
 use crate::engine::{
     Action, Command, Event, Outcome, Patience, ServiceId, Signal, SpawnError, State, Step,
-    Supervisor, Ticket,
+    Supervisor, Table, Ticket,
 };
-use crate::rpc::{self, Code, Form, Refusal, Scene, Todo};
+use crate::rpc::{self, Form};
 use crate::sys::clock::{self, Alarm};
 use crate::sys::limits::OpenFiles;
 use crate::sys::process::{self, Slate};
@@ -53,14 +54,8 @@ const LISTENER: Token = Token(2);
 /// Places in tables follow: even ones are pipes, odd ones clients.
 const FIRST: usize = 4;
 
-/// Requests of one client in one turn.
-const REQUESTS_A_TURN: usize = 64;
-
 /// Dead children in one turn; the sockets are looked at between.
 const DEAD_A_TURN: usize = 256;
-
-/// New connections in one turn.
-const CONNECTIONS_A_TURN: usize = 64;
 
 /// How long processes that an earlier server left behind may take to end, when a new one starts.
 const PREDECESSOR_PATIENCE: Duration = Duration::from_secs(3);
@@ -80,10 +75,11 @@ pub struct Reactor {
     families: Families,
     clients: Clients,
     files: Files,
-    tickets: BTreeMap<Ticket, Asker>,
+    /// At most one for each client.
+    tickets: Vec<Asker>,
     last_ticket: u64,
     /// What holds services back from outside, as last seen.
-    obstacles: BTreeMap<ServiceId, String>,
+    obstacles: Table<String>,
     /// More has happened than this turn took in.
     more_dead: bool,
     more_connections: bool,
@@ -92,6 +88,7 @@ pub struct Reactor {
 
 /// Who waits for a ticket's answer.
 struct Asker {
+    ticket: Ticket,
     client: ClientId,
     request: Option<Value>,
     form: Form,
@@ -146,9 +143,9 @@ impl Reactor {
             families,
             clients: Clients::default(),
             files: Files::new(options.dirs),
-            tickets: BTreeMap::new(),
+            tickets: Vec::new(),
             last_ticket: 0,
-            obstacles: BTreeMap::new(),
+            obstacles: Table::default(),
             more_dead: false,
             more_connections: false,
             halted: false,
@@ -186,8 +183,7 @@ impl Reactor {
         let mut dead = std::mem::take(&mut self.more_dead);
         let mut connections = std::mem::take(&mut self.more_connections);
         let mut inbox = std::mem::take(&mut self.inbox);
-        self.runs
-            .go_on(&mut self.families, &mut |event| inbox.push_back(event));
+        self.runs.go_on(&mut |event| inbox.push_back(event));
         for event in events.iter() {
             match event.token() {
                 SIGNALS => dead |= self.take_signals(&mut inbox),
@@ -199,10 +195,9 @@ impl Reactor {
                 Token(token) if token % 2 == 0 => {
                     let slot = (token - FIRST) / 2;
                     let closed = event.is_read_closed();
-                    self.runs
-                        .ready(slot, closed, &mut self.families, &mut |event| {
-                            inbox.push_back(event);
-                        });
+                    self.runs.ready(slot, closed, &mut |event| {
+                        inbox.push_back(event);
+                    });
                 }
                 Token(token) => {
                     let gone = event.is_read_closed() && event.is_write_closed();
@@ -254,15 +249,13 @@ impl Reactor {
             self.families.stale();
             if let Some(service) = self.supervisor.service_of(pid) {
                 let inbox = &mut self.inbox;
-                self.runs
-                    .before_exit(service, &mut self.families, &mut |event| {
-                        inbox.push_back(event);
-                    });
+                self.runs.before_exit(service, &mut |event| {
+                    inbox.push_back(event);
+                });
                 self.inbox.push_back(Event::Exited { pid, exit });
                 self.handle_inbox();
             }
             process::collect(pid);
-            self.families.collected(pid);
         }
         self.more_dead = true;
         self.sweep_again();
@@ -314,7 +307,7 @@ impl Reactor {
             Action::Changed { service, from, to } => {
                 journal::changed(&self.supervisor, service, from, to);
                 if !matches!(to, State::Blocked { .. } | State::Forking) {
-                    self.obstacles.remove(&service);
+                    self.obstacles.remove(service);
                 }
                 if matches!(from, State::Clearing { .. }) {
                     self.families.give_up(service);
@@ -387,19 +380,20 @@ impl Reactor {
         log::info!("{name}: removed");
         self.runs.removed(service);
         self.families.removed(service);
-        self.obstacles.remove(&service);
+        self.obstacles.remove(service);
         self.files.removed(name);
     }
 
     fn reply(&mut self, ticket: Ticket, outcome: Outcome) {
-        let Some(Asker {
+        let Some(place) = self.tickets.iter().position(|asker| asker.ticket == ticket) else {
+            return;
+        };
+        let Asker {
             client,
             request,
             form,
-        }) = self.tickets.remove(&ticket)
-        else {
-            return;
-        };
+            ..
+        } = self.tickets.swap_remove(place);
         let answer = self.answer_of(&form, outcome);
         self.clients.answer(client, request.as_ref(), &answer);
     }
@@ -418,152 +412,6 @@ impl Reactor {
             self.clients.write(client);
         }
         log::info!("everything is stopped");
-    }
-}
-
-// Clients.
-impl Reactor {
-    fn accept(&mut self) {
-        let token = |slot| Token(FIRST + 1 + slot * 2);
-        for _ in 0..CONNECTIONS_A_TURN {
-            match self.listener.socket.accept() {
-                Ok((stream, _)) => match self.clients.add(stream, self.poll.registry(), token) {
-                    Ok(evicted) => evicted.into_iter().for_each(|client| self.hung_up(client)),
-                    Err(error) => log::warn!("a connection was refused: {error}"),
-                },
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    // Out of descriptors: one idle client makes room, and the rest has to wait.
-                    log::warn!("accept: {error}");
-                    let Some(client) = self.clients.evict() else {
-                        return;
-                    };
-                    self.hung_up(client);
-                }
-            }
-        }
-        self.more_connections = true;
-    }
-
-    fn client_event(&mut self, slot: usize, gone: bool) {
-        let Some(client) = self.clients.at(slot) else {
-            return;
-        };
-        self.clients.readable(client);
-        self.clients.come_back(client);
-        // Somebody who sent and left is not answered, but what was asked is done; only the wait
-        // for it is of no use.
-        if gone {
-            self.forget_tickets(client);
-        }
-    }
-
-    /// One client's share of a turn.
-    fn serve(&mut self, client: ClientId) {
-        if !self.clients.read(client) {
-            return self.hung_up(client);
-        }
-        for _ in 0..REQUESTS_A_TURN {
-            let Some(request) = self.clients.next_request(client) else {
-                break;
-            };
-            self.request(client, request);
-        }
-        if !self.clients.write(client) {
-            return self.hung_up(client);
-        }
-        if self.clients.is_runnable(client) {
-            self.clients.come_back(client);
-        }
-    }
-
-    fn request(&mut self, client: ClientId, request: Result<rpc::Request, Refusal>) {
-        let request = match request {
-            Ok(request) => request,
-            // Nobody knows which id a line that is no request had.
-            Err(refusal) => {
-                return self
-                    .clients
-                    .answer(client, Some(&Value::from(0)), &Err(refusal));
-            }
-        };
-        let scene = Scene {
-            all: &self.supervisor,
-            now: clock::now(),
-            obstacles: &self.obstacles,
-        };
-        let todo = rpc::dispatch(&request, &scene);
-        let answer = match todo {
-            Ok(Todo::Answer(value)) => Ok(value),
-            Ok(Todo::Command {
-                command,
-                wait,
-                form,
-            }) => {
-                return self.command(client, request.id, command, wait, form);
-            }
-            Ok(Todo::Ask(ask)) => match self.ask(client, request.id.as_ref(), ask) {
-                Some(answer) => answer,
-                None => return,
-            },
-            Err(refusal) => Err(refusal),
-        };
-        self.clients.answer(client, request.id.as_ref(), &answer);
-    }
-
-    /// Hands a command to the engine; the client is answered by its ticket.
-    fn command(
-        &mut self,
-        client: ClientId,
-        request: Option<Value>,
-        command: Command,
-        wait: Option<Option<Duration>>,
-        form: Form,
-    ) {
-        self.last_ticket += 1;
-        let ticket = Ticket(self.last_ticket);
-        let now = clock::now();
-        let patience = match wait {
-            None => Patience::None,
-            Some(timeout) => Patience::Until(timeout.map(|timeout| now + timeout)),
-        };
-        self.clients.wait(client);
-        self.tickets.insert(
-            ticket,
-            Asker {
-                client,
-                request,
-                form,
-            },
-        );
-        self.inbox.push_back(Event::Command {
-            ticket: Some(ticket),
-            patience,
-            command,
-        });
-        self.handle_inbox();
-    }
-
-    fn hung_up(&mut self, client: ClientId) {
-        self.clients.remove(client);
-        self.forget_tickets(client);
-    }
-
-    fn forget_tickets(&mut self, client: ClientId) {
-        let of_client = self
-            .tickets
-            .iter()
-            .filter(|(_, asker)| asker.client == client)
-            .map(|(ticket, _)| *ticket);
-        for ticket in of_client.collect::<Vec<_>>() {
-            self.tickets.remove(&ticket);
-            self.inbox.push_back(Event::HungUp { ticket });
-        }
-        self.handle_inbox();
-        // If it is still there after all, it may go on; if not, the next write will tell.
-        self.clients
-            .answer(client, None, &Err(Refusal::new(Code::Internal, "")));
     }
 }
 

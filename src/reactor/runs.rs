@@ -1,6 +1,5 @@
 //! The processes of services as the shell sees them: how they are started, what they write.
 
-use std::collections::BTreeMap;
 use std::ffi::{CString, OsString};
 use std::io;
 use std::os::fd::AsRawFd;
@@ -13,7 +12,7 @@ use mio::{Interest, Registry, Token};
 use super::family::{Families, MARK};
 use crate::config;
 use crate::engine::spec::{Exec, Program};
-use crate::engine::{Event, Pid, ServiceId, SpawnError, Spec, Step, Time};
+use crate::engine::{Event, Pid, ServiceId, SpawnError, Spec, Step, Table, Time};
 use crate::sys::clock;
 use crate::sys::output::{Lines, LogLine, Ring, Stream};
 use crate::sys::pipe::{Input, Reader};
@@ -25,12 +24,16 @@ const READ_BYTES: usize = 64 << 10;
 /// Reads from one pipe in one turn; a service that writes without end waits for the others.
 const READS_A_TURN: usize = 4;
 
+/// Reads from a pipe of a program that has ended: the most that a pipe can hold
+/// (`/proc/sys/fs/pipe-max-size`), and some.
+const READS_AT_EXIT: usize = 20;
+
 /// Where programs are looked for if nothing says otherwise (as `execvp(3)` of most systems).
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Processes and their pipes.
 pub(super) struct Runs {
-    runs: BTreeMap<ServiceId, Run>,
+    runs: Table<Run>,
     pipes: Vec<Option<Pipe>>,
     /// Places in `pipes` that hold none.
     free: Vec<usize>,
@@ -83,7 +86,7 @@ impl Runs {
             .filter_map(entry)
             .collect();
         Self {
-            runs: BTreeMap::new(),
+            runs: Table::default(),
             pipes: Vec::new(),
             free: Vec::new(),
             busy: Vec::new(),
@@ -111,7 +114,7 @@ impl Runs {
             .map_err(|error| (error, process::is_scarcity(error)))?;
         let pid = child.pid;
         families.began(service, pid, [child.stdout.inode(), child.stderr.inode()]);
-        let run = self.runs.entry(service).or_default();
+        let run = self.runs.or_default(service);
         run.buffer_lines = spec.logging.buffer_lines;
         run.used = None;
         let output = |stream| Use::Output(stream, Lines::default());
@@ -148,21 +151,15 @@ impl Runs {
                 reader,
                 use_,
             });
-            self.runs.entry(service).or_default().pipes.push(slot);
+            self.runs.or_default(service).pipes.push(slot);
         }
         Ok(pid)
     }
 
     /// A pipe has something to read, or has been closed.
-    pub(super) fn ready(
-        &mut self,
-        slot: usize,
-        closed: bool,
-        families: &mut Families,
-        inbox: &mut impl FnMut(Event),
-    ) {
+    pub(super) fn ready(&mut self, slot: usize, closed: bool, inbox: &mut impl FnMut(Event)) {
         for _ in 0..READS_A_TURN {
-            if !self.read(slot, closed, families, inbox) {
+            if !self.read(slot, closed, inbox) {
                 return;
             }
         }
@@ -170,9 +167,9 @@ impl Runs {
     }
 
     /// Goes on with what the last turn left over.
-    pub(super) fn go_on(&mut self, families: &mut Families, inbox: &mut impl FnMut(Event)) {
+    pub(super) fn go_on(&mut self, inbox: &mut impl FnMut(Event)) {
         for slot in std::mem::take(&mut self.busy) {
-            self.ready(slot, true, families, inbox);
+            self.ready(slot, true, inbox);
         }
     }
 
@@ -183,25 +180,25 @@ impl Runs {
     }
 
     /// Before the exit of a main process is told: what it said about exec, and its last words.
-    pub(super) fn before_exit(
-        &mut self,
-        service: ServiceId,
-        families: &mut Families,
-        inbox: &mut impl FnMut(Event),
-    ) {
+    pub(super) fn before_exit(&mut self, service: ServiceId, inbox: &mut impl FnMut(Event)) {
         let slots = self
             .runs
-            .get(&service)
+            .get(service)
             .map(|run| run.pipes.clone())
             .unwrap_or_default();
         for slot in slots {
-            while self.read(slot, true, families, inbox) {}
+            // Whoever it left behind may write on: no more than it can have said itself.
+            for _ in 0..READS_AT_EXIT {
+                if !self.read(slot, true, inbox) {
+                    break;
+                }
+            }
         }
     }
 
     /// The service is no more, and its log with it.
     pub(super) fn removed(&mut self, service: ServiceId) {
-        self.runs.remove(&service);
+        self.runs.remove(service);
     }
 
     /// The last lines of a service's output.
@@ -213,7 +210,7 @@ impl Runs {
         wanted: impl FnMut(u64, Stream) -> bool,
     ) -> Vec<LogLine> {
         self.runs
-            .get(&service)
+            .get(service)
             .map(|run| run.log.last(most, wanted))
             .unwrap_or_default()
     }
@@ -225,17 +222,11 @@ impl Runs {
         ticks: u64,
         now: Time,
     ) -> Option<(u64, Time)> {
-        self.runs.get_mut(&service)?.used.replace((ticks, now))
+        self.runs.get_mut(service)?.used.replace((ticks, now))
     }
 
     /// Reads once. False if there is nothing more for now.
-    fn read(
-        &mut self,
-        slot: usize,
-        closed: bool,
-        families: &mut Families,
-        inbox: &mut impl FnMut(Event),
-    ) -> bool {
+    fn read(&mut self, slot: usize, closed: bool, inbox: &mut impl FnMut(Event)) -> bool {
         let Some(Some(pipe)) = self.pipes.get_mut(slot) else {
             return false;
         };
@@ -254,7 +245,7 @@ impl Runs {
             return false;
         };
         let (stream, at_ms) = (*stream, clock::unix_ms());
-        let Some(run) = self.runs.get_mut(&pipe.service) else {
+        let Some(run) = self.runs.get_mut(pipe.service) else {
             // Of a removed service: it may go on writing, nobody keeps it.
             return match pipe.reader.read(&mut self.buffer) {
                 Input::Nothing => false,
@@ -276,7 +267,6 @@ impl Runs {
             }
             Input::End => {
                 lines.finish(|line| run.log.push(at_ms, stream, line, most));
-                families.pipe_closed(pipe.reader.inode());
                 self.close(slot);
                 false
             }
@@ -286,7 +276,7 @@ impl Runs {
     fn close(&mut self, slot: usize) {
         if let Some(pipe) = self.pipes[slot].take() {
             self.free.push(slot);
-            if let Some(run) = self.runs.get_mut(&pipe.service) {
+            if let Some(run) = self.runs.get_mut(pipe.service) {
                 run.pipes.retain(|known| *known != slot);
             }
         }

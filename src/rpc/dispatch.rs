@@ -1,6 +1,5 @@
 //! A request against what is: answered at once, or turned into what the reactor has to do.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -8,7 +7,9 @@ use serde_json::{Value, json};
 use super::text;
 use super::view::{self, look};
 use super::wire::{Code, Refusal, Request};
-use crate::engine::{Command, Goal, Service, ServiceId, Signal, Supervisor, Time, UnknownSignal};
+use crate::engine::{
+    Command, Goal, Service, ServiceId, Signal, Supervisor, Table, Time, UnknownSignal,
+};
 
 /// What a reading request may look at.
 pub struct Scene<'a> {
@@ -17,7 +18,7 @@ pub struct Scene<'a> {
     /// The time.
     pub now: Time,
     /// What processes outside hold services back, as last seen.
-    pub obstacles: &'a BTreeMap<ServiceId, String>,
+    pub obstacles: &'a Table<String>,
 }
 
 /// What is to be done for a request.
@@ -159,7 +160,7 @@ pub fn dispatch(request: &Request, scene: &Scene<'_>) -> Result<Todo, Refusal> {
                 all,
                 id,
                 service,
-                scene.obstacles.get(&id).map(String::as_str),
+                scene.obstacles.get(id).map(String::as_str),
             ))
         }
         "service.status_full" => {

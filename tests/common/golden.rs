@@ -297,6 +297,8 @@ impl Watch for Teller {
             Action::Anomaly { what, .. } => self.lines.push(format!("anomaly: {what}")),
         }
     }
+
+    fn settled(&mut self, _world: &World) {}
 }
 
 fn told(outcome: &Outcome) -> String {

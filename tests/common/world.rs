@@ -67,6 +67,8 @@ impl Default for Behaviour {
 pub(crate) trait Watch {
     fn event(&mut self, world: &World, event: &Event);
     fn action(&mut self, world: &World, action: &Action);
+    /// An event was handled and its actions were carried out.
+    fn settled(&mut self, world: &World);
 }
 
 /// A process: whose it is, and how it behaves.
@@ -133,6 +135,7 @@ impl World {
                 watch.action(self, &action);
                 self.perform(&action, &mut events);
             }
+            watch.settled(self);
         }
     }
 

@@ -1,0 +1,157 @@
+//! Clients' requests: taken in turns, handed on, answered.
+
+use std::io;
+use std::time::Duration;
+
+use mio::Token;
+use serde_json::Value;
+
+use super::clients::ClientId;
+use super::{Asker, FIRST, Reactor};
+use crate::engine::{Command, Event, Patience, Ticket};
+use crate::rpc::{self, Code, Form, Refusal, Scene, Todo};
+use crate::sys::clock;
+
+/// Requests of one client in one turn.
+const REQUESTS_A_TURN: usize = 64;
+
+/// New connections in one turn.
+const CONNECTIONS_A_TURN: usize = 64;
+
+impl Reactor {
+    pub(super) fn accept(&mut self) {
+        let token = |slot| Token(FIRST + 1 + slot * 2);
+        for _ in 0..CONNECTIONS_A_TURN {
+            match self.listener.socket.accept() {
+                Ok((stream, _)) => match self.clients.add(stream, self.poll.registry(), token) {
+                    Ok(evicted) => evicted.into_iter().for_each(|client| self.hung_up(client)),
+                    Err(error) => log::warn!("a connection was refused: {error}"),
+                },
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    // Out of descriptors: one idle client makes room, and the rest has to wait.
+                    log::warn!("accept: {error}");
+                    let Some(client) = self.clients.evict() else {
+                        return;
+                    };
+                    self.hung_up(client);
+                }
+            }
+        }
+        self.more_connections = true;
+    }
+
+    pub(super) fn client_event(&mut self, slot: usize, gone: bool) {
+        let Some(client) = self.clients.at(slot) else {
+            return;
+        };
+        self.clients.readable(client);
+        self.clients.come_back(client);
+        // Somebody who sent and left is not answered, but what was asked is done; only the wait
+        // for it is of no use.
+        if gone {
+            self.forget_tickets(client);
+        }
+    }
+
+    /// One client's share of a turn.
+    pub(super) fn serve(&mut self, client: ClientId) {
+        if !self.clients.read(client) {
+            return self.hung_up(client);
+        }
+        for _ in 0..REQUESTS_A_TURN {
+            let Some(request) = self.clients.next_request(client) else {
+                break;
+            };
+            self.request(client, request);
+        }
+        if !self.clients.write(client) {
+            return self.hung_up(client);
+        }
+        if self.clients.is_runnable(client) {
+            self.clients.come_back(client);
+        }
+    }
+
+    fn request(&mut self, client: ClientId, request: Result<rpc::Request, Refusal>) {
+        let request = match request {
+            Ok(request) => request,
+            // Nobody knows which id a line that is no request had.
+            Err(refusal) => {
+                return self
+                    .clients
+                    .answer(client, Some(&Value::from(0)), &Err(refusal));
+            }
+        };
+        let scene = Scene {
+            all: &self.supervisor,
+            now: clock::now(),
+            obstacles: &self.obstacles,
+        };
+        let todo = rpc::dispatch(&request, &scene);
+        let answer = match todo {
+            Ok(Todo::Answer(value)) => Ok(value),
+            Ok(Todo::Command {
+                command,
+                wait,
+                form,
+            }) => {
+                return self.command(client, request.id, command, wait, form);
+            }
+            Ok(Todo::Ask(ask)) => match self.ask(client, request.id.as_ref(), ask) {
+                Some(answer) => answer,
+                None => return,
+            },
+            Err(refusal) => Err(refusal),
+        };
+        self.clients.answer(client, request.id.as_ref(), &answer);
+    }
+
+    /// Hands a command to the engine; the client is answered by its ticket.
+    pub(super) fn command(
+        &mut self,
+        client: ClientId,
+        request: Option<Value>,
+        command: Command,
+        wait: Option<Option<Duration>>,
+        form: Form,
+    ) {
+        self.last_ticket += 1;
+        let ticket = Ticket(self.last_ticket);
+        let now = clock::now();
+        let patience = match wait {
+            None => Patience::None,
+            Some(timeout) => Patience::Until(timeout.map(|timeout| now + timeout)),
+        };
+        self.clients.wait(client);
+        self.tickets.push(Asker {
+            ticket,
+            client,
+            request,
+            form,
+        });
+        self.inbox.push_back(Event::Command {
+            ticket: Some(ticket),
+            patience,
+            command,
+        });
+        self.handle_inbox();
+    }
+
+    fn hung_up(&mut self, client: ClientId) {
+        self.clients.remove(client);
+        self.forget_tickets(client);
+    }
+
+    fn forget_tickets(&mut self, client: ClientId) {
+        if let Some(place) = self.tickets.iter().position(|asker| asker.client == client) {
+            let Asker { ticket, .. } = self.tickets.swap_remove(place);
+            self.inbox.push_back(Event::HungUp { ticket });
+            self.handle_inbox();
+            // If it is still there after all, it may go on; if not, the next write will tell.
+            self.clients
+                .answer(client, None, &Err(Refusal::new(Code::Internal, "")));
+        }
+    }
+}

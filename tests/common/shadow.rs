@@ -1,0 +1,414 @@
+//! What must never happen, whatever happens: a model of the promises that shares no code with the
+//! engine.
+//!
+//! It knows the processes of the simulated world, what was commanded and what a spec says, and
+//! looks at each action as it goes by. Where it asks the engine, it asks for public states only.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use zinit::engine::spec::RestartPolicy;
+use zinit::engine::{
+    Action, Command, End, Event, Failure, Hold, Outcome, Service, ServiceId, Signal, State, Ticket,
+    Time, Want,
+};
+
+use super::world::{Role, Watch, World};
+
+#[derive(Default)]
+pub(crate) struct Shadow {
+    /// Print all that goes by.
+    tell: bool,
+    /// Who waits for an answer; a ticket that hung up is not in it any more.
+    waiting: BTreeSet<Ticket>,
+    answered: BTreeSet<Ticket>,
+    removed: BTreeSet<ServiceId>,
+    /// Stopped on request, and nobody asked for it since.
+    stopped: BTreeSet<ServiceId>,
+    /// Spawned, and not answered yet.
+    forking: BTreeSet<ServiceId>,
+    /// Told to stop in this run.
+    told: BTreeSet<ServiceId>,
+    /// Could not be killed; what is left of them does not count.
+    given_up: BTreeSet<ServiceId>,
+    /// This history attempts cycles.
+    with_cycles: bool,
+    /// This event may close a cycle and break it up again, so it can't be said who was in one.
+    cycles_unclear: bool,
+    restarts: BTreeMap<ServiceId, u32>,
+    /// Since when its program runs; after its end, how long it did.
+    started_at: BTreeMap<ServiceId, Time>,
+    lived: BTreeMap<ServiceId, Duration>,
+    scarce: BTreeSet<ServiceId>,
+}
+
+impl Watch for Shadow {
+    fn event(&mut self, world: &World, event: &Event) {
+        if self.tell {
+            println!("{:?} <- {event:?}", world.now);
+        }
+        self.cycles_unclear = false;
+        match event {
+            Event::Command {
+                ticket, command, ..
+            } => {
+                self.waiting.extend(ticket);
+                self.command(world, command);
+            }
+            Event::HungUp { ticket } => {
+                self.waiting.remove(ticket);
+                self.answered.insert(*ticket);
+            }
+            Event::Forked { service, .. } => {
+                self.forking.remove(service);
+                self.started_at.remove(service);
+            }
+            Event::ForkFailed {
+                service, scarce, ..
+            } => {
+                self.forking.remove(service);
+                self.scarce.extend(Some(*service).filter(|_| *scarce));
+            }
+            Event::Obstructed { service } => drop(self.forking.remove(service)),
+            Event::Exited { pid, .. } => {
+                if let Some(service) = world.supervisor.service_of(*pid) {
+                    let started_at = self.started_at.get(&service).copied();
+                    let lived = world.now.since(started_at.unwrap_or(world.now));
+                    self.lived.insert(service, lived);
+                }
+            }
+            Event::Started { pid } => {
+                let service = world.supervisor.service_of(*pid);
+                self.started_at.extend(service.map(|id| (id, world.now)));
+            }
+            Event::ExecFailed { .. } | Event::Cleared { .. } | Event::Deadline => {}
+        }
+    }
+
+    fn action(&mut self, world: &World, action: &Action) {
+        if self.tell {
+            println!("{:?}    -> {action:?}", world.now);
+        }
+        match action {
+            Action::Spawn { service } => self.spawned(world, *service),
+            Action::KillTree {
+                service, signal, ..
+            } => self.killed(world, *service, *signal),
+            Action::Changed { service, to, .. } => self.changed(world, *service, *to),
+            Action::Sweep { service, .. } => self.known(*service),
+            Action::Removed { service, .. } => {
+                self.known(*service);
+                self.removed.insert(*service);
+            }
+            Action::Reply { ticket, outcome } => self.replied(*ticket, outcome),
+            Action::Anomaly { what, service } => panic!("{what}: {service:?}"),
+            Action::Signal { .. } | Action::Halt => {}
+        }
+    }
+
+    fn settled(&mut self, world: &World) {
+        for (id, service) in world.supervisor.services() {
+            if let State::Blocked { hold } = service.state()
+                && service.want() == Want::Up
+                && !matches!(hold, Hold::Obstructed { .. })
+            {
+                assert!(
+                    self.has_reason_to_wait(world, id, service),
+                    "nothing holds back {service:?}"
+                );
+            }
+        }
+    }
+}
+
+impl Shadow {
+    pub(crate) fn new(tell: bool, with_cycles: bool) -> Self {
+        Self {
+            tell,
+            with_cycles,
+            ..Self::default()
+        }
+    }
+
+    fn known(&self, id: ServiceId) {
+        assert!(!self.removed.contains(&id), "{id:?} is no more");
+    }
+
+    fn replied(&mut self, ticket: Ticket, outcome: &Outcome) {
+        assert!(self.waiting.remove(&ticket), "{ticket:?} does not wait");
+        assert!(self.answered.insert(ticket), "{ticket:?} answered twice");
+        if let Outcome::Bulk { services, failed } = outcome {
+            assert!(failed.len() <= services.len(), "more failed than there are");
+        }
+    }
+
+    /// A stop is final until somebody starts the service, or one that brings it along.
+    fn command(&mut self, world: &World, command: &Command) {
+        self.cycles_unclear = self.with_cycles
+            && matches!(
+                command,
+                Command::Put { .. }
+                    | Command::Reload { .. }
+                    | Command::Remove { .. }
+                    | Command::RemoveAll
+            );
+        match command {
+            Command::Stop { service } => self.stopped.extend(Some(*service)),
+            Command::StopAll => {
+                let users = world.supervisor.services();
+                let of_user = users.filter(|(_, service)| {
+                    service.spec().class == zinit::engine::spec::Class::User
+                });
+                self.stopped.extend(of_user.map(|(id, _)| id));
+            }
+            Command::Shutdown => {
+                let all = world.supervisor.services();
+                self.stopped.extend(all.map(|(id, _)| id));
+            }
+            Command::Start { service, .. } | Command::Restart { service } => {
+                if !world.supervisor.is_closing() {
+                    self.asked_for(world, *service);
+                }
+            }
+            Command::StartAll | Command::Put { .. } | Command::Reload { .. } => {
+                if !world.supervisor.is_closing() {
+                    self.stopped.clear();
+                }
+            }
+            Command::Signal { .. }
+            | Command::Wait { .. }
+            | Command::Remove { .. }
+            | Command::RemoveAll => {}
+        }
+    }
+
+    fn asked_for(&mut self, world: &World, root: ServiceId) {
+        let mut reached = vec![root];
+        let mut seen = BTreeSet::from([root]);
+        while let Some(id) = reached.pop() {
+            self.stopped.remove(&id);
+            let Some(service) = world.supervisor.service(id) else {
+                continue;
+            };
+            let links = &service.spec().links;
+            let names = links.requires.iter().chain(&links.wants);
+            let found = names.filter_map(|name| world.supervisor.find(name));
+            reached.extend(found.filter(|id| seen.insert(*id)));
+        }
+    }
+
+    fn spawned(&mut self, world: &World, id: ServiceId) {
+        self.known(id);
+        let service = world.supervisor.service(id).expect("a service");
+        assert!(!self.stopped.contains(&id), "a stop is final: {service:?}");
+        assert!(self.forking.insert(id), "spawned twice: {service:?}");
+        assert!(
+            self.given_up.remove(&id) || world.members(id).is_empty(),
+            "its last run is not over: {service:?}"
+        );
+        for name in &service.spec().links.requires {
+            let met = world.supervisor.find(name).is_some_and(|other| {
+                let other = world.supervisor.service(other).expect("a service");
+                is_met(other)
+            });
+            assert!(met, "{name} is not up: {service:?}");
+        }
+        for other in self.alive(world).filter(|other| *other != id) {
+            let other = world.supervisor.service(other).expect("a service");
+            assert!(!are_rivals(service, other), "{service:?} beside {other:?}");
+        }
+        self.told.remove(&id);
+    }
+
+    /// Services with processes, as the world knows.
+    fn alive<'a>(&'a self, world: &'a World) -> impl Iterator<Item = ServiceId> + 'a {
+        let with_process = world.processes.values().filter_map(|process| {
+            let counts = process.role != Role::Stray && !self.given_up.contains(&process.service);
+            Some(process.service).filter(|_| counts)
+        });
+        with_process
+            .chain(self.forking.iter().copied())
+            .filter(|id| world.supervisor.service(*id).is_some())
+    }
+
+    /// Who requires it goes first. What it does to itself (a start that takes too long) is told
+    /// with SIGKILL and no stop; and who stops already is not told again.
+    fn killed(&mut self, world: &World, id: ServiceId, signal: Signal) {
+        self.known(id);
+        let service = world.supervisor.service(id).expect("a service");
+        let by_itself = matches!(
+            service.state(),
+            State::Stopping {
+                failure: Some(_),
+                ..
+            }
+        );
+        if by_itself || !self.told.insert(id) {
+            assert_eq!(signal, Signal::KILL, "told twice: {service:?}");
+            return;
+        }
+        let graph = world.supervisor.graph();
+        for other_id in self.alive(world).filter(|other| *other != id) {
+            let other = world.supervisor.service(other_id).expect("a service");
+            let in_cycle = self.cycles_unclear
+                || (graph.cycle(id).is_some() && graph.cycle(id) == graph.cycle(other_id));
+            let links = &other.spec().links;
+            let follows = links.after.contains(&service.spec().name) && !is_wanted(other);
+            let needs = links.requires.contains(&service.spec().name) || follows;
+            assert!(in_cycle || !needs, "{other:?} goes before {service:?}");
+        }
+    }
+
+    fn changed(&mut self, world: &World, id: ServiceId, to: State) {
+        self.known(id);
+        if let State::Failed {
+            why: Failure::StopTimeout,
+        } = to
+        {
+            self.given_up.insert(id);
+            return;
+        }
+        let Some(service) = world.supervisor.service(id) else {
+            return;
+        };
+        let scarce = self.scarce.remove(&id);
+        let life = service.spec().lifecycle;
+        let count = service.restarts().count();
+        if service.state() != to {
+            // It went on at once, but the restart is counted.
+            self.restarts.insert(id, count);
+            return;
+        }
+        let spent = life.max_restarts != 0 && count >= life.max_restarts;
+        match to {
+            State::Backoff { until, .. } if scarce => {
+                assert_eq!(until.since(world.now), Duration::from_secs(1));
+            }
+            State::Backoff { until, end } => {
+                let before = self.restarts.insert(id, count).unwrap_or(0);
+                assert!(count == 1 || count == before + 1, "miscounted: {service:?}");
+                let by_itself = match end {
+                    End::Success => true,
+                    End::Failure(Failure::ExitCode(_) | Failure::Signal(_)) => true,
+                    End::Failure(_) | End::Asked(_) => false,
+                };
+                if by_itself && self.lived[&id] >= life.stability_period {
+                    assert_eq!(count, 1, "it was stable: {service:?}");
+                }
+                assert!(may_restart(service, end), "no restart: {service:?}");
+                assert!(life.max_restarts == 0 || count <= life.max_restarts);
+                let doubled = life.restart_delay * 2u32.saturating_pow(count - 1);
+                let delay = doubled.min(life.restart_delay_max);
+                assert_eq!(until.since(world.now), delay, "{service:?}");
+            }
+            State::Failed { why } => {
+                let restarts = may_restart(service, End::Failure(why));
+                assert!(spent || !restarts, "given up early: {service:?}");
+            }
+            State::Exited { .. } if service.want() == Want::Up => {
+                let restarts = may_restart(service, End::Success);
+                assert!(spent || !restarts, "given up early: {service:?}");
+            }
+            State::Inactive
+            | State::Blocked { .. }
+            | State::Forking
+            | State::Spawning { .. }
+            | State::Running { .. }
+            | State::Stopping { .. }
+            | State::Clearing { .. }
+            | State::Exited { .. } => {}
+        }
+    }
+
+    fn has_reason_to_wait(&self, world: &World, id: ServiceId, service: &Service) -> bool {
+        let find = |name: &str| {
+            let id = world.supervisor.find(name)?;
+            world.supervisor.service(id)
+        };
+        let links = &service.spec().links;
+        world.supervisor.graph().cycle(id).is_some()
+            || !links
+                .requires
+                .iter()
+                .all(|name| find(name).is_some_and(is_met))
+            || links
+                .after
+                .iter()
+                .any(|name| find(name).is_some_and(is_coming))
+            || world.supervisor.services().any(|(other_id, other)| {
+                let waits = matches!(other.state(), State::Backoff { .. });
+                other_id != id && (other.state().is_active() || waits) && are_rivals(service, other)
+            })
+    }
+
+    /// Everything is down, and everybody was answered.
+    pub(crate) fn finished(&self, world: &World) {
+        assert!(world.halted, "it does not halt");
+        assert_eq!(self.waiting, BTreeSet::new(), "tickets without an answer");
+        assert_eq!(world.supervisor.next_deadline(), None);
+        assert!(world.supervisor.is_at_rest());
+        for (_, service) in world.supervisor.services() {
+            assert!(!service.state().is_active(), "{service:?} is not down");
+        }
+        for (pid, process) in &world.processes {
+            let excused = process.role == Role::Stray || self.given_up.contains(&process.service);
+            assert!(excused, "{pid} is left: {process:?}");
+        }
+    }
+}
+
+fn is_wanted(service: &Service) -> bool {
+    match service.want() {
+        Want::Up | Want::Cycle => true,
+        Want::Down | Want::Gone => false,
+    }
+}
+
+/// Running, or ended with success.
+pub(crate) fn is_met(service: &Service) -> bool {
+    let up = match service.state() {
+        State::Running { .. } => !service.spec().is_oneshot(),
+        State::Exited { code } => code == Some(0),
+        State::Inactive
+        | State::Blocked { .. }
+        | State::Forking
+        | State::Spawning { .. }
+        | State::Stopping { .. }
+        | State::Clearing { .. }
+        | State::Backoff { .. }
+        | State::Failed { .. } => false,
+    };
+    up && service.want() == Want::Up
+}
+
+/// On its way up, so that who follows may wait for it.
+fn is_coming(service: &Service) -> bool {
+    let coming = match service.state() {
+        State::Inactive
+        | State::Forking
+        | State::Spawning { .. }
+        | State::Stopping { .. }
+        | State::Clearing { .. } => true,
+        State::Blocked { hold } => hold == Hold::Waiting,
+        State::Running { .. } => service.spec().is_oneshot(),
+        State::Backoff { .. } | State::Exited { .. } | State::Failed { .. } => false,
+    };
+    coming && is_wanted(service)
+}
+
+fn are_rivals(one: &Service, two: &Service) -> bool {
+    let (one, two) = (one.spec(), two.spec());
+    one.links.conflicts.contains(&two.name)
+        || two.links.conflicts.contains(&one.name)
+        || one.ports().iter().any(|port| two.ports().contains(port))
+}
+
+fn may_restart(service: &Service, end: End) -> bool {
+    let spec = service.spec();
+    match (spec.lifecycle.restart, end) {
+        (RestartPolicy::Never, _) | (_, End::Asked(_)) => false,
+        (_, End::Failure(_)) => true,
+        (RestartPolicy::Always, End::Success) => !spec.is_oneshot(),
+        (RestartPolicy::OnFailure, End::Success) => false,
+    }
+}
