@@ -1,0 +1,94 @@
+# `make` alone lists what there is. All that is built is under target/.
+
+CARGO  ?= cargo
+PREFIX ?= /usr/local
+TRIPLE := $(shell uname -m)-unknown-linux-musl
+BINARY := target/$(TRIPLE)/release/zinit
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
+MAN := man/zinit.8 man/zinit-service.5 man/zinit-rpc.7
+
+# Simulated histories and the length of each, for `make sim`.
+SEEDS ?= 10000
+STEPS ?= 400
+
+.PHONY: help build release demo check test sim golden bench size man install dist clean
+.PHONY: need-cc need-musl need-lints need-mandoc
+
+help: ## list these targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
+
+build: need-cc ## build for trying out: target/debug/zinit
+	$(CARGO) build
+
+release: need-cc need-musl ## build the static, stripped program
+	$(CARGO) build --release --target $(TRIPLE)
+	@ls -l $(BINARY)
+
+demo: build ## show it at work: services on a private socket, looked at and stopped
+	@sh tests/demo/run.sh target/debug/zinit
+
+check: need-lints ## formatting, lints, then all tests
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets -- -D warnings
+	$(MAKE) test
+
+test: need-cc need-mandoc ## run all tests
+	$(CARGO) test
+
+sim: need-cc ## simulate more histories: make sim SEEDS=100000 STEPS=400
+	SEEDS=$(SEEDS) STEPS=$(STEPS) $(CARGO) test --release --test simulation -- --nocapture
+
+golden: need-cc ## play the stories of tests/golden; REWRITE=1 writes them anew
+	$(if $(REWRITE),REWRITE=1 )$(CARGO) test --test golden
+
+bench: need-cc ## measure speed and memory
+	$(CARGO) test --release --test bench -- --ignored --nocapture
+
+size: release ## bytes of the program by package, and its memory with 0 and 100 services
+	@CARGO_PROFILE_RELEASE_STRIP=none $(CARGO) build --release --target $(TRIPLE) --target-dir target/symbols
+	@sh tests/size.sh $(BINARY) target/symbols/$(TRIPLE)/release/zinit
+
+man: ## lint the manual pages
+	mandoc -T lint -W warning $(MAN)
+
+install: $(BINARY) ## install program and manual pages: DESTDIR=, PREFIX=/usr/local
+	install -d $(DESTDIR)$(PREFIX)/bin
+	install -m 755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/zinit
+	ln -sf zinit $(DESTDIR)$(PREFIX)/bin/zinit-server
+	install -d $(addprefix $(DESTDIR)$(PREFIX)/share/man/man,5 7 8)
+	install -m 644 man/zinit-service.5 $(DESTDIR)$(PREFIX)/share/man/man5/
+	install -m 644 man/zinit-rpc.7 $(DESTDIR)$(PREFIX)/share/man/man7/
+	install -m 644 man/zinit.8 $(DESTDIR)$(PREFIX)/share/man/man8/
+
+$(BINARY):
+	$(MAKE) release
+
+dist: ## pack the sources of the last commit: target/zinit-VERSION.tar.gz
+	@mkdir -p target
+	git archive --format=tar.gz --prefix=zinit-$(VERSION)/ -o target/zinit-$(VERSION).tar.gz HEAD
+	@ls -l target/zinit-$(VERSION).tar.gz
+
+clean: ## delete what was built
+	$(CARGO) clean
+
+# What the targets above need. Each says in one line what to do about it.
+
+need-cc:
+	@command -v $(CARGO) >/dev/null || { echo "cargo is missing: install Rust from https://rustup.rs" >&2; exit 1; }
+	@command -v cc >/dev/null || { echo "a C linker is missing: apt-get install gcc libc6-dev" >&2; exit 1; }
+
+need-musl:
+	@test -d "$$(rustc --print target-libdir --target $(TRIPLE))" || rustup target add $(TRIPLE) \
+		|| { echo "no static build without: rustup target add $(TRIPLE)" >&2; exit 1; }
+
+need-lints: need-cc
+	@$(CARGO) fmt --version >/dev/null 2>&1 && $(CARGO) clippy --version >/dev/null 2>&1 \
+		|| rustup component add rustfmt clippy \
+		|| { echo "rustfmt and clippy are missing: rustup component add rustfmt clippy" >&2; exit 1; }
+
+# Only the lint of the manual pages needs it, and is skipped without it.
+need-mandoc:
+	@command -v mandoc >/dev/null \
+		|| { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+			&& { apt-get install -y -q mandoc || { apt-get update -q && apt-get install -y -q mandoc; }; } </dev/null; } \
+		|| echo "mandoc is missing, so the manual pages are not linted: apt-get install mandoc"
