@@ -2,7 +2,10 @@
 
 use std::process::ExitCode;
 
-use zinit::cli::{self, CheckOptions, CheckResult, Env, Invocation, ServerOptions};
+use zinit::cli::{
+    self, CheckOptions, CheckResult, ClientOptions, Env, Invocation, NewService, Request,
+    ServerOptions,
+};
 use zinit::reactor::{Options, Reactor};
 use zinit::{config, sys};
 
@@ -13,7 +16,7 @@ fn main() -> ExitCode {
         Ok(Invocation::Check(options)) => check(&options, &env),
         Ok(Invocation::Help(text)) => cli::print_help(&text),
         Ok(Invocation::Version) => cli::print_version(),
-        Ok(Invocation::Client(options, request)) => cli::run(&options, &request),
+        Ok(Invocation::Client(options, request)) => ask(&options, request),
         Err(error) => cli::report_usage(&error),
     }
 }
@@ -37,6 +40,18 @@ fn serve(options: ServerOptions) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// A service file is read and checked here, so that what is wrong with it is told by line and key.
+fn ask(options: &ClientOptions, mut request: Request) -> ExitCode {
+    if let Some(path) = request.file() {
+        let (spec, problems) = config::load_file(path);
+        let texts: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        let reported = cli::report_file(&texts, spec.is_some());
+        let Some(spec) = spec else { return reported };
+        request = Request::Add(NewService::Definition(config::to_value(&spec)));
+    }
+    cli::run(options, &request)
 }
 
 /// The server's own log: UTC, level, text; to standard error, and never waiting for its reader.

@@ -143,7 +143,7 @@ fn a_service_is_spelt_out_in_flags() {
         "dependencies": { "after": [], "requires": ["db", "net"], "wants": [], "conflicts": [] },
         "lifecycle": { "restart": "never", "max_restarts": 3 },
     });
-    assert_eq!(request(line), Request::Add(NewService::Flags(config)));
+    assert_eq!(request(line), Request::Add(NewService::Definition(config)));
     assert_eq!(
         request("zinit add-service web.toml"),
         Request::Add(NewService::File("web.toml".into()))

@@ -127,7 +127,10 @@ fn logs(session: &mut Session<'_, '_>, name: &str, lines: u64, stream: Option<&s
 }
 
 fn add(session: &mut Session<'_, '_>, service: &NewService) -> Answer {
-    let config = service.config()?;
+    let config = match service {
+        NewService::Definition(config) => config,
+        NewService::File(path) => return Err(Failure::Unread(path.clone())),
+    };
     session.show("service.set", json!({ "config": config }), render::added)
 }
 

@@ -1,6 +1,6 @@
 //! A service definition: from a file, or from the flags of `add-service`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::{Map, Value, json};
 
@@ -10,17 +10,10 @@ use super::args::Typed;
 /// Where the definition of a new service comes from.
 #[derive(Debug, Clone, PartialEq)]
 pub enum NewService {
-    /// This file, read when the server is known to be there.
+    /// This file, to be read by whoever knows what service files say.
     File(PathBuf),
-    /// The command line; as the server takes it.
-    Flags(Value),
-}
-
-/// Why a service file cannot be sent.
-pub(super) enum Unusable {
-    Unread(PathBuf, std::io::Error),
-    Unparsed(PathBuf, toml::de::Error),
-    NoService(PathBuf),
+    /// As the server takes it.
+    Definition(Value),
 }
 
 /// The flags that spell out a service; with a file they say nothing.
@@ -44,7 +37,7 @@ impl NewService {
     /// What was typed behind `add-service`.
     pub(super) fn typed(typed: &Typed) -> Result<Self, UsageError> {
         match typed.operand(0) {
-            None => Ok(Self::Flags(spelt_out(typed)?)),
+            None => Ok(Self::Definition(spelt_out(typed)?)),
             Some(_) if SPELLING.iter().any(|flag| typed.has(flag)) => {
                 let sentence =
                     "a file and flags exclude each other; give FILE alone, or --name and --exec";
@@ -52,26 +45,6 @@ impl NewService {
             }
             Some(path) => Ok(Self::File(path.into())),
         }
-    }
-
-    /// The definition as the server takes it.
-    pub(super) fn config(&self) -> Result<Value, Unusable> {
-        match self {
-            Self::Flags(config) => Ok(config.clone()),
-            Self::File(path) => read(path),
-        }
-    }
-}
-
-fn read(path: &Path) -> Result<Value, Unusable> {
-    let text =
-        std::fs::read_to_string(path).map_err(|error| Unusable::Unread(path.to_owned(), error))?;
-    let config: Value =
-        toml::from_str(&text).map_err(|error| Unusable::Unparsed(path.to_owned(), error))?;
-    if config["service"].is_object() {
-        Ok(config)
-    } else {
-        Err(Unusable::NoService(path.to_owned()))
     }
 }
 

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::add::Unusable;
 use super::exit;
 use super::screen::Screen;
 
@@ -31,8 +30,8 @@ pub(super) enum Failure {
     TooLong,
     /// The server says no.
     Refused(Refusal),
-    /// The service file cannot be sent.
-    Unusable(Unusable),
+    /// The service file was not read.
+    Unread(PathBuf),
     /// A later release brings it.
     Later(&'static str),
     /// The answer could not be printed.
@@ -78,12 +77,6 @@ impl From<io::Error> for Failure {
     }
 }
 
-impl From<Unusable> for Failure {
-    fn from(unusable: Unusable) -> Self {
-        Self::Unusable(unusable)
-    }
-}
-
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -109,7 +102,7 @@ impl fmt::Display for Failure {
             }
             Self::TooLong => f.write_str("the server's answer is longer than 64 MiB"),
             Self::Refused(refusal) => refusal.fmt(f),
-            Self::Unusable(unusable) => unusable.fmt(f),
+            Self::Unread(path) => write!(f, "Failed to read {}", path.display()),
             Self::Later(what) => f.write_str(what),
             Self::Output(error) => write!(f, "cannot write the output: {error}"),
         }
@@ -126,29 +119,6 @@ impl fmt::Display for Refusal {
             f.write_str("\nSee which services there are: zinit list")?;
         }
         Ok(())
-    }
-}
-
-impl fmt::Display for Unusable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unread(path, error) => write!(f, "Failed to read {}: {error}", path.display()),
-            Self::Unparsed(path, error) => {
-                write!(
-                    f,
-                    "Failed to parse {}: {}",
-                    path.display(),
-                    error.to_string().trim_end()
-                )
-            }
-            Self::NoService(path) => {
-                write!(
-                    f,
-                    "Failed to parse {}: it has no [service] section",
-                    path.display()
-                )
-            }
-        }
     }
 }
 

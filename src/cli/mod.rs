@@ -39,7 +39,7 @@ mod screen;
 mod usage;
 
 use std::io::{BufWriter, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -230,6 +230,17 @@ pub enum Patience {
     },
 }
 
+impl Request {
+    /// The service file that is to be read before this is asked.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Add(NewService::File(path)) => Some(path),
+            _ => None,
+        }
+    }
+}
+
 /// Asks the server on behalf of the shell; answers go to standard output, complaints to standard error.
 pub fn run(options: &ClientOptions, request: &Request) -> ExitCode {
     on_terminal(|screen| run_on(options, request, screen))
@@ -238,6 +249,16 @@ pub fn run(options: &ClientOptions, request: &Request) -> ExitCode {
 /// [`run`] with the output streams given.
 pub fn run_on(options: &ClientOptions, request: &Request, screen: &mut Screen<'_>) -> u8 {
     act::run(options, request, screen)
+}
+
+/// Prints what is wrong with a service file that was to be added; a failure if that is all there is.
+pub fn report_file(problems: &[String], usable: bool) -> ExitCode {
+    on_terminal(|screen| {
+        for problem in problems {
+            screen.complain(problem);
+        }
+        if usable { exit::OK } else { exit::FAILED }
+    })
 }
 
 /// Prints what [`parse`] rejected; `zinit` alone gets the whole help.

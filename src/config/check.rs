@@ -79,7 +79,8 @@ fn check_all(mut loaded: Loaded, is_chosen: impl Fn(&Path) -> bool) -> Vec<Probl
         .broken
         .iter()
         .filter_map(|path| path.file_stem()?.to_str());
-    let known: BTreeSet<&str> = specs.iter().map(|spec| &*spec.name).chain(stems).collect();
+    let mut known: BTreeSet<&str> = BTreeSet::new();
+    known.extend(specs.iter().map(|spec| &*spec.name).chain(stems));
     let mut problems = std::mem::take(&mut loaded.problems);
     for file in loaded.files.iter().filter(|file| is_chosen(&file.path)) {
         let mut findings = unknown_names(&file.spec, &known);

@@ -308,21 +308,19 @@ impl From<TargetConfig> for Spec {
 impl From<DependenciesSection> for Links {
     fn from(section: DependenciesSection) -> Self {
         Self {
-            requires: names(section.requires),
-            after: names(section.after),
-            wants: names(section.wants),
-            conflicts: names(section.conflicts),
+            requires: names(&section.requires),
+            after: names(&section.after),
+            wants: names(&section.wants),
+            conflicts: names(&section.conflicts),
         }
     }
 }
 
 /// Each name once, in the order of its first mention.
-fn names(list: Vec<String>) -> Vec<Rc<str>> {
-    let mut seen = BTreeSet::new();
-    list.into_iter()
-        .map(Rc::from)
-        .filter(|name: &Rc<str>| seen.insert(name.clone()))
-        .collect()
+fn names(list: &[String]) -> Vec<Rc<str>> {
+    let mut seen: BTreeSet<&str> = BTreeSet::new();
+    let once = list.iter().filter(|name| seen.insert(name));
+    once.map(|name| Rc::from(name.as_str())).collect()
 }
 
 impl From<LifecycleSection> for Lifecycle {

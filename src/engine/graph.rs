@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
+use super::table::{Table, set};
 use super::{ServiceId, Spec};
 
 /// What a link means to the service that declares it.
@@ -42,12 +43,12 @@ pub struct Link {
 /// The links of all services.
 #[derive(Clone, Debug, Default)]
 pub struct Graph {
-    nodes: BTreeMap<ServiceId, Node>,
+    nodes: Table<Node>,
     names: BTreeMap<Rc<str>, ServiceId>,
     /// Who waits for a name that nothing has, and the place of that link among its links.
-    absent: BTreeMap<Rc<str>, BTreeSet<(ServiceId, usize)>>,
+    absent: BTreeMap<Rc<str>, Vec<(ServiceId, usize)>>,
     /// The members of each cycle over `requires` and `after`, with the cycle they are in.
-    cyclic: BTreeMap<ServiceId, Rc<[Rc<str>]>>,
+    cyclic: Table<Rc<[Rc<str>]>>,
     /// How many services and links there are.
     size: usize,
 }
@@ -61,7 +62,7 @@ struct Search {
 impl Search {
     fn from(id: ServiceId) -> Self {
         Self {
-            seen: BTreeSet::from([id]),
+            seen: set([id]),
             queue: VecDeque::from([id]),
         }
     }
@@ -98,13 +99,13 @@ impl Graph {
     /// What `id` declares: requires, after, wants, conflicts, each in declared order.
     #[must_use]
     pub fn links(&self, id: ServiceId) -> &[Link] {
-        self.nodes.get(&id).map_or(&[], |node| &node.links)
+        self.nodes.get(id).map_or(&[], |node| &node.links)
     }
 
     /// Who declares a link to `id`, and of which kind.
     pub fn back(&self, id: ServiceId) -> impl Iterator<Item = (LinkKind, ServiceId)> {
         self.nodes
-            .get(&id)
+            .get(id)
             .into_iter()
             .flat_map(|node| node.back.keys().copied())
     }
@@ -126,7 +127,7 @@ impl Graph {
     /// The cycle `id` is a member of, as names in order; the last leads back to the first.
     #[must_use]
     pub fn cycle(&self, id: ServiceId) -> Option<&[Rc<str>]> {
-        self.cyclic.get(&id).map(|names| &**names)
+        self.cyclic.get(id).map(|names| &**names)
     }
 
     /// How many services and links there are.
@@ -143,8 +144,10 @@ impl Graph {
             links: Vec::new(),
             back: BTreeMap::new(),
         };
-        self.size += usize::from(!self.nodes.contains_key(&id));
-        self.nodes.entry(id).or_insert(node);
+        if self.nodes.get(id).is_none() {
+            self.nodes.insert(id, node);
+            self.size += 1;
+        }
         self.names.insert(spec.name.clone(), id);
         let lists = [
             (LinkKind::Requires, &spec.links.requires),
@@ -154,14 +157,14 @@ impl Graph {
         ];
         let mut links = Vec::with_capacity(lists.iter().map(|(_, names)| names.len()).sum());
         for (kind, names) in lists {
-            let mut seen = BTreeSet::new();
-            for name in names.iter().filter(|name| seen.insert(Rc::clone(name))) {
+            let mut seen: BTreeSet<&str> = BTreeSet::new();
+            for name in names.iter().filter(|name| seen.insert(name)) {
                 let to = self.find(name);
                 if let Some(other) = to {
                     self.back_of(other, |back| back.insert((kind, id), links.len()));
                 } else {
                     let waiting = self.absent.entry(name.clone()).or_default();
-                    waiting.insert((id, links.len()));
+                    waiting.push((id, links.len()));
                 }
                 links.push(Link {
                     kind,
@@ -171,7 +174,7 @@ impl Graph {
             }
         }
         self.size += links.len();
-        if let Some(node) = self.nodes.get_mut(&id) {
+        if let Some(node) = self.nodes.get_mut(id) {
             node.links = links;
         }
         self.resolve(&spec.name, id);
@@ -180,18 +183,18 @@ impl Graph {
     /// Forgets `id`. Links to it become links to a name that nothing has.
     pub(super) fn remove(&mut self, id: ServiceId) {
         self.unlink(id);
-        let Some(node) = self.nodes.remove(&id) else {
+        let Some(node) = self.nodes.remove(id) else {
             return;
         };
         self.size -= 1;
         self.names.remove(&node.name);
-        self.cyclic.remove(&id);
+        self.cyclic.remove(id);
         for ((_, other), place) in node.back {
             if let Some(link) = self.link_mut(other, place) {
                 link.to = None;
             }
             let waiting = self.absent.entry(node.name.clone()).or_default();
-            waiting.insert((other, place));
+            waiting.push((other, place));
         }
     }
 
@@ -201,26 +204,22 @@ impl Graph {
         // A cycle that came or went leads through what changed. For a single service it is cheaper
         // to look from there than at everything; for many it is not.
         if let [id] = *changed
-            && !self.cyclic.contains_key(&id)
+            && self.cyclic.get(id).is_none()
             && !self.leads_back(id)
         {
             return Vec::new();
         }
-        let cyclic = self
-            .cycles()
-            .into_iter()
-            .flat_map(|members| {
-                let names = self.spell(&members);
-                members.into_iter().map(move |id| (id, Rc::clone(&names)))
-            })
-            .collect();
+        let mut cyclic = Table::default();
+        for members in self.cycles() {
+            let names = self.spell(&members);
+            for id in members {
+                cyclic.insert(id, Rc::clone(&names));
+            }
+        }
         let before = std::mem::replace(&mut self.cyclic, cyclic);
-        let members: BTreeSet<ServiceId> =
-            before.keys().chain(self.cyclic.keys()).copied().collect();
-        members
-            .into_iter()
-            .filter(|id| before.get(id) != self.cyclic.get(id))
-            .collect()
+        let members = set(before.iter().chain(self.cyclic.iter()).map(|(id, _)| id));
+        let turned = |id: &ServiceId| before.get(*id) != self.cyclic.get(*id);
+        members.into_iter().filter(turned).collect()
     }
 
     /// Does some way lead from `id` back to it? Searched from both sides in turn, so that it costs
@@ -249,7 +248,7 @@ impl Graph {
 
     /// Takes back what the links of `id` left in other nodes.
     fn unlink(&mut self, id: ServiceId) {
-        let Some(node) = self.nodes.get_mut(&id) else {
+        let Some(node) = self.nodes.get_mut(id) else {
             return;
         };
         let links = std::mem::take(&mut node.links);
@@ -258,7 +257,7 @@ impl Graph {
             if let Some(other) = link.to {
                 self.back_of(other, |back| back.remove(&(link.kind, id)));
             } else if let Some(waiting) = self.absent.get_mut(&link.name) {
-                waiting.remove(&(id, place));
+                waiting.retain(|known| *known != (id, place));
                 if waiting.is_empty() {
                     self.absent.remove(&link.name);
                 }
@@ -278,7 +277,7 @@ impl Graph {
     }
 
     fn link_mut(&mut self, id: ServiceId, place: usize) -> Option<&mut Link> {
-        self.nodes.get_mut(&id)?.links.get_mut(place)
+        self.nodes.get_mut(id)?.links.get_mut(place)
     }
 
     fn back_of<T>(
@@ -286,7 +285,7 @@ impl Graph {
         id: ServiceId,
         change: impl FnOnce(&mut BTreeMap<(LinkKind, ServiceId), usize>) -> T,
     ) {
-        if let Some(node) = self.nodes.get_mut(&id) {
+        if let Some(node) = self.nodes.get_mut(id) {
             change(&mut node.back);
         }
     }
@@ -302,66 +301,41 @@ impl Graph {
     /// The strongly connected components of more than one service, or of one that needs itself:
     /// Tarjan's algorithm, with a stack of its own in place of recursion.
     fn cycles(&self) -> Vec<Vec<ServiceId>> {
-        #[derive(Clone, Copy)]
-        struct Mark {
-            number: usize,
-            low: usize,
-            on_path: bool,
-        }
-        let mut marks: BTreeMap<ServiceId, Mark> = BTreeMap::new();
+        let mut marks: Table<Mark> = Table::default();
         let mut path: Vec<ServiceId> = Vec::new();
         let mut found = Vec::new();
+        let mut number = 0;
         for &root in self.names.values() {
-            if marks.contains_key(&root) {
+            if marks.get(root).is_some() {
                 continue;
             }
             let mut visits = vec![(root, self.order(root))];
-            marks.insert(
-                root,
-                Mark {
-                    number: marks.len(),
-                    low: marks.len(),
-                    on_path: true,
-                },
-            );
+            marks.insert(root, Mark::new(&mut number));
             path.push(root);
             while let Some((id, rest)) = visits.last_mut() {
                 let id = *id;
                 if let Some(next) = rest.next() {
-                    match marks.get(&next) {
+                    match marks.get(next).copied() {
                         None => {
-                            marks.insert(
-                                next,
-                                Mark {
-                                    number: marks.len(),
-                                    low: marks.len(),
-                                    on_path: true,
-                                },
-                            );
+                            marks.insert(next, Mark::new(&mut number));
                             path.push(next);
                             visits.push((next, self.order(next)));
                         }
-                        Some(&mark) if mark.on_path => {
-                            marks
-                                .entry(id)
-                                .and_modify(|own| own.low = own.low.min(mark.number));
-                        }
+                        Some(mark) if mark.on_path => marks.or_default(id).reach(mark.number),
                         Some(_) => {}
                     }
                     continue;
                 }
                 visits.pop();
-                let own = marks[&id];
+                let own = *marks.or_default(id);
                 if let Some((parent, _)) = visits.last() {
-                    marks
-                        .entry(*parent)
-                        .and_modify(|mark| mark.low = mark.low.min(own.low));
+                    marks.or_default(*parent).reach(own.low);
                 }
                 if own.low == own.number {
                     let start = path.iter().rposition(|on_path| *on_path == id).unwrap_or(0);
                     let members = path.split_off(start);
                     for member in &members {
-                        marks.entry(*member).and_modify(|mark| mark.on_path = false);
+                        marks.or_default(*member).on_path = false;
                     }
                     if members.len() > 1 || self.order(id).any(|next| next == id) {
                         found.push(members);
@@ -374,32 +348,53 @@ impl Graph {
 
     /// One round through a component, from its first name: breadth-first, so a short one.
     fn spell(&self, members: &[ServiceId]) -> Rc<[Rc<str>]> {
-        let name = |id: ServiceId| self.nodes[&id].name.clone();
+        let name = |id: ServiceId| self.nodes.get(id).map(|node| Rc::clone(&node.name));
         let Some(start) = members.iter().copied().min_by_key(|id| name(*id)) else {
             return Rc::new([]);
         };
-        let inside: BTreeSet<_> = members.iter().copied().collect();
-        let mut came_from: BTreeMap<ServiceId, ServiceId> = BTreeMap::new();
+        let inside = set(members.iter().copied());
+        let mut came_from: Table<ServiceId> = Table::default();
         let mut queue = VecDeque::from([start]);
         while let Some(id) = queue.pop_front() {
             for next in self.order(id).filter(|next| inside.contains(next)) {
                 if next == start {
-                    let mut round = vec![name(id)];
-                    let mut at = id;
-                    while let Some(&before) = came_from.get(&at) {
-                        round.push(name(before));
-                        at = before;
-                    }
+                    let back = std::iter::successors(Some(id), |at| came_from.get(*at).copied());
+                    let mut round: Vec<Rc<str>> = back.filter_map(name).collect();
                     round.reverse();
                     return round.into();
                 }
-                if next != id && !came_from.contains_key(&next) {
+                if next != id && came_from.get(next).is_none() {
                     came_from.insert(next, id);
                     queue.push_back(next);
                 }
             }
         }
-        Rc::new([name(start)])
+        name(start).into_iter().collect()
+    }
+}
+
+/// Where Tarjan's algorithm stands with a service.
+#[derive(Clone, Copy, Default)]
+struct Mark {
+    number: usize,
+    /// The lowest number that it leads back to.
+    low: usize,
+    on_path: bool,
+}
+
+impl Mark {
+    fn new(next: &mut usize) -> Self {
+        let number = *next;
+        *next += 1;
+        Self {
+            number,
+            low: number,
+            on_path: true,
+        }
+    }
+
+    fn reach(&mut self, number: usize) {
+        self.low = self.low.min(number);
     }
 }
 
@@ -484,6 +479,10 @@ mod tests {
         graph.remove(id(1));
         assert_eq!(graph.links(id(0))[0].to, None);
         graph.remove(id(0));
-        assert!(graph.absent.is_empty() && graph.nodes.is_empty() && graph.names.is_empty());
+        assert!(
+            graph.absent.is_empty()
+                && graph.nodes.iter().next().is_none()
+                && graph.names.is_empty()
+        );
     }
 }

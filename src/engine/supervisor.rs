@@ -13,6 +13,7 @@ use std::rc::Rc;
 use super::graph::{Graph, LinkKind};
 use super::service::{Face, Force, Gate, Hold, Misfit, Service, State, Tally, Want};
 use super::spec::{Class, Status};
+use super::table::set;
 use super::timer::TimerWheel;
 use super::waiter::{Goal, Waiters};
 use super::{Action, Command, Event, Outcome, Patience, Pid, ServiceId, Spec, Ticket, Time};
@@ -384,7 +385,7 @@ impl Supervisor {
 
     /// Wants up `roots`, and with `deps` whatever they require and want that is not up already.
     fn start(&mut self, roots: &[ServiceId], explicit: bool, deps: bool, out: &mut Vec<Action>) {
-        let mut seen: BTreeSet<ServiceId> = roots.iter().copied().collect();
+        let mut seen = set(roots.iter().copied());
         let mut queue: VecDeque<ServiceId> = roots.iter().copied().collect();
         let mut position = 0;
         while let Some(id) = queue.pop_front() {
@@ -467,11 +468,9 @@ impl Supervisor {
             (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let mut starts = Vec::new();
         if let Some(keep) = keep {
-            let named: BTreeSet<&str> = specs
-                .iter()
-                .map(|spec| &*spec.name)
-                .chain(keep.iter().map(|n| &**n))
-                .collect();
+            let mut named: BTreeSet<&str> = BTreeSet::new();
+            named.extend(specs.iter().map(|spec| &*spec.name));
+            named.extend(keep.iter().map(|name| &**name));
             let gone: Vec<_> = self
                 .graph
                 .names()
@@ -615,7 +614,7 @@ impl Supervisor {
 
     /// `roots` and all that require them, directly or not.
     fn requirers_of(&self, roots: &[ServiceId]) -> Vec<ServiceId> {
-        let mut seen: BTreeSet<ServiceId> = roots.iter().copied().collect();
+        let mut seen = set(roots.iter().copied());
         let mut closure: Vec<ServiceId> = roots.to_vec();
         let mut next = 0;
         while let Some(id) = closure.get(next).copied() {

@@ -1,6 +1,15 @@
 //! Something for each service, by id.
 
+use std::collections::BTreeSet;
+
 use super::ServiceId;
+
+/// A set of services. Inserted one by one: collecting would sort first, with code of its own.
+pub(super) fn set(ids: impl IntoIterator<Item = ServiceId>) -> BTreeSet<ServiceId> {
+    let mut set = BTreeSet::new();
+    set.extend(ids);
+    set
+}
 
 /// A flat table: the place is the id's index, and what is there answers only to its own id.
 #[derive(Clone, Debug)]

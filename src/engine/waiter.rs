@@ -1,9 +1,10 @@
 //! Who waits for what: tickets that are answered exactly once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use super::service::{End, Hold, Service, State, Want};
+use super::table::{Table, set};
 use super::{Action, Outcome, ServiceId, Ticket};
 
 /// What somebody waits for.
@@ -107,7 +108,7 @@ impl Goal {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Waiters {
     slots: Vec<Option<Waiter>>,
-    by_service: BTreeMap<ServiceId, BTreeSet<usize>>,
+    by_service: Table<Vec<usize>>,
 }
 
 #[derive(Clone, Debug)]
@@ -132,7 +133,7 @@ impl Waiters {
         let waiter = Waiter {
             ticket,
             goal,
-            pending: services.into_iter().collect(),
+            pending: set(services),
             failed: Vec::new(),
             bulk,
         };
@@ -145,7 +146,7 @@ impl Waiters {
                 self.slots.len() - 1
             });
         for service in &waiter.pending {
-            self.by_service.entry(*service).or_default().insert(slot);
+            self.by_service.or_default(*service).push(slot);
         }
         self.slots[slot] = Some(waiter);
         slot
@@ -159,7 +160,7 @@ impl Waiters {
         service: &Service,
         out: &mut Vec<Action>,
     ) -> Vec<usize> {
-        let Some(slots) = self.by_service.get(&id) else {
+        let Some(slots) = self.by_service.get(id) else {
             return Vec::new();
         };
         let decided: Vec<_> = slots
@@ -175,7 +176,7 @@ impl Waiters {
 
     /// A service is no more.
     pub(super) fn removed(&mut self, id: ServiceId, out: &mut Vec<Action>) -> Vec<usize> {
-        let slots = self.by_service.get(&id).cloned().unwrap_or_default();
+        let slots = self.by_service.get(id).cloned().unwrap_or_default();
         let verdict = |goal| match goal {
             Goal::Gone | Goal::Stop | Goal::Stopped => Ok(()),
             Goal::Start | Goal::Running | Goal::Exited => Err(Verdict::Removed),
@@ -217,12 +218,12 @@ impl Waiters {
 
     /// Does anybody wait for this service?
     pub(super) fn concern(&self, id: ServiceId) -> bool {
-        self.by_service.contains_key(&id)
+        self.by_service.get(id).is_some()
     }
 
     /// Sends everybody away, for nothing will happen any more. Gives back the slots.
     pub(super) fn dismiss(&mut self, out: &mut Vec<Action>) -> Vec<usize> {
-        self.by_service.clear();
+        self.by_service = Table::default();
         let mut freed = Vec::new();
         for (slot, waiter) in self.slots.iter_mut().enumerate() {
             if let Some(waiter) = waiter.take() {
@@ -268,10 +269,10 @@ impl Waiters {
     }
 
     fn detach(&mut self, slot: usize, id: ServiceId) {
-        if let Some(slots) = self.by_service.get_mut(&id) {
-            slots.remove(&slot);
+        if let Some(slots) = self.by_service.get_mut(id) {
+            slots.retain(|known| *known != slot);
             if slots.is_empty() {
-                self.by_service.remove(&id);
+                self.by_service.remove(id);
             }
         }
     }

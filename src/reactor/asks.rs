@@ -281,7 +281,7 @@ impl Reactor {
         let mut family = pid
             .map(|pid| self.families.descendants(pid))
             .unwrap_or_default();
-        family.sort_unstable_by_key(|stat| std::cmp::Reverse(stat.pid));
+        family.reverse();
         let one = |stat: procfs::Stat| json!({"pid": stat.pid.number(), "name": stat.name, "memory_bytes": stat.pages * procfs::page_bytes()});
         json!({"children": family.into_iter().map(one).collect::<Vec<_>>()})
     }

@@ -236,7 +236,7 @@ impl Clients {
                 }
             }
         }
-        self.busy.push(id);
+        self.come_back(id);
     }
 
     /// Writes what can be written. False if the connection is gone, or has nothing left to do.
@@ -273,15 +273,14 @@ impl Clients {
 
     /// Come back to this client in the next turn.
     pub(super) fn come_back(&mut self, id: ClientId) {
-        self.busy.push(id);
+        if !self.busy.contains(&id) {
+            self.busy.push(id);
+        }
     }
 
     /// Takes the clients that have something to do.
     pub(super) fn take_busy(&mut self) -> Vec<ClientId> {
-        let mut busy = std::mem::take(&mut self.busy);
-        busy.sort_unstable();
-        busy.dedup();
-        busy
+        std::mem::take(&mut self.busy)
     }
 
     /// Is there any?

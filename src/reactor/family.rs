@@ -192,14 +192,14 @@ impl Families {
         self.sweeping.retain(|(swept, _)| *swept != service);
     }
 
-    /// All descendants of a main process.
+    /// All descendants of a main process, by number.
     pub(super) fn descendants(&mut self, main: Pid) -> Vec<Stat> {
-        let family = self.children.family(vec![main]);
-        family
-            .into_iter()
-            .skip(1)
-            .filter_map(procfs::stat)
-            .collect()
+        let mut family = {
+            let children = self.children.of(main);
+            self.children.family(children)
+        };
+        family.sort_unstable();
+        family.into_iter().filter_map(procfs::stat).collect()
     }
 
     /// The children of a main process.

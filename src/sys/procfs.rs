@@ -1,6 +1,5 @@
 //! Processes as `/proc` shows them (`proc_pid_stat(5)`, `proc_pid_task(5)`).
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read, Seek};
 
@@ -89,7 +88,8 @@ pub fn all_pids() -> impl Iterator<Item = Pid> {
 #[derive(Debug, Default)]
 pub struct Children {
     own: Option<File>,
-    scan: Option<BTreeMap<i32, Vec<Pid>>>,
+    /// Parent and child of every process, by parent.
+    scan: Option<Vec<(i32, Pid)>>,
     scans: bool,
 }
 
@@ -143,23 +143,22 @@ impl Children {
 
     fn scanned(&mut self, parent: i32) -> Vec<Pid> {
         let scan = self.scan.get_or_insert_with(|| {
-            let mut by_parent: BTreeMap<i32, Vec<Pid>> = BTreeMap::new();
-            for found in all_pids().filter_map(stat) {
-                by_parent.entry(found.ppid).or_default().push(found.pid);
-            }
-            by_parent
+            all_pids()
+                .filter_map(stat)
+                .map(|found| (found.ppid, found.pid))
+                .collect()
         });
-        scan.get(&parent).cloned().unwrap_or_default()
+        let children = scan.iter().filter(|(of, _)| *of == parent);
+        children.map(|(_, pid)| *pid).collect()
     }
 
-    /// `roots` and all their descendants, each once, parents first.
+    /// `roots` and all their descendants, parents first.
     pub fn family(&mut self, roots: Vec<Pid>) -> Vec<Pid> {
-        let mut seen: std::collections::BTreeSet<Pid> = roots.iter().copied().collect();
         let mut family = roots;
         let mut next = 0;
         while let Some(pid) = family.get(next).copied() {
             next += 1;
-            family.extend(self.of(pid).into_iter().filter(|child| seen.insert(*child)));
+            family.extend(self.of(pid));
         }
         family
     }
