@@ -731,7 +731,7 @@ fn failures_say_what_to_do_next() {
         ("logs.get", json!({ "result": [] })),
     ];
     let (code, _, err, _) = Script::new(failed).run("zinit restart web");
-    let wanted = "Error: web exited with code 2.\nSee all of its log: zinit logs web\n";
+    let wanted = "Error: web exited with code 2.\nSee how it stands: zinit status web\n";
     assert_eq!((code, err.as_str()), (1, wanted));
 
     let unknown = json!({ "error": { "code": -32603, "message": "service not found: web" } });

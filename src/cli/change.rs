@@ -194,10 +194,11 @@ fn explain(session: &mut Session<'_, '_>, name: &str, refusal: &Refusal) {
             session.screen.complain(why);
         }
     }
-    show_last_lines(session, name);
+    let has_log = show_last_lines(session, name);
     session.screen.complain(&match outcome {
         "blocked" => format!("See what it waits for: zinit why {name}"),
-        "failed" => format!("See all of its log: zinit logs {name}"),
+        "failed" if has_log => format!("See all of its log: zinit logs {name}"),
+        "failed" => format!("See how it stands: zinit status {name}"),
         "superseded" => {
             format!("Something else was asked of it meanwhile; see: zinit status {name}")
         }
@@ -205,15 +206,17 @@ fn explain(session: &mut Session<'_, '_>, name: &str, refusal: &Refusal) {
     });
 }
 
-fn show_last_lines(session: &mut Session<'_, '_>, name: &str) {
+/// Says whether there are any.
+fn show_last_lines(session: &mut Session<'_, '_>, name: &str) -> bool {
     let params = json!({ "name": name, "lines": LAST_LINES });
     let log = session.client.ask("logs.get", params).unwrap_or_default();
     let lines: Vec<&str> = render::texts(&log).collect();
     if lines.is_empty() {
-        return;
+        return false;
     }
     session.screen.complain("Last lines of its log:");
     for line in &lines[lines.len().saturating_sub(LAST_LINES)..] {
         session.screen.complain(&format!("  {line}"));
     }
+    true
 }

@@ -77,7 +77,14 @@ pub(super) fn status(
     if let Some(uptime_secs) = uptime_secs {
         screen.line(&format!("Uptime:  {}", uptime(uptime_secs)))?;
     }
-    for reason in why.map(reasons).unwrap_or_default() {
+    let said = text(&status["error"]);
+    let more = |reason: &String| !said.ends_with(reason.as_str());
+    for reason in why
+        .map(reasons)
+        .unwrap_or_default()
+        .iter()
+        .filter(|reason| more(reason))
+    {
         screen.line(&format!("Reason:  {reason}"))?;
     }
     Ok(())
@@ -116,7 +123,8 @@ fn uptime(secs: u64) -> String {
 
 pub(super) fn why(screen: &mut Screen<'_>, why: &Value) -> Shown {
     if why["blocked"] != true {
-        return screen.line(&format!("{} is not blocked", text(&why["name"])));
+        screen.line(&format!("{} is not blocked", text(&why["name"])))?;
+        return root_causes(screen, why);
     }
     screen.text(text(&why["ascii"]))?;
     let lines = [
@@ -135,7 +143,13 @@ pub(super) fn why(screen: &mut Screen<'_>, why: &Value) -> Shown {
     if !lines.is_empty() {
         screen.line("")?;
     }
-    lines.iter().try_for_each(|line| screen.line(line))
+    lines.iter().try_for_each(|line| screen.line(line))?;
+    root_causes(screen, why)
+}
+
+fn root_causes(screen: &mut Screen<'_>, why: &Value) -> Shown {
+    let mut causes = texts(&why["root_causes"]);
+    causes.try_for_each(|cause| screen.line(&format!("Root cause: {cause}")))
 }
 
 /// `label: a, b`, or nothing for an empty list.
@@ -254,7 +268,15 @@ fn complain_of_each(screen: &mut Screen<'_>, before: &str, list: &Value) {
 
 /// What a request about all services did; `done` is its word for it.
 pub(super) fn bulk(screen: &mut Screen<'_>, answer: &Value, done: &str) -> Shown {
-    let names: Vec<&str> = texts(&answer[done]).collect();
+    let failed: Vec<&str> = answer["failed"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|failed| text(&failed[0]))
+        .collect();
+    let names: Vec<&str> = texts(&answer[done])
+        .filter(|name| !failed.contains(name))
+        .collect();
     let (first, rest) = done.split_at(1);
     let label = first.to_uppercase() + rest;
     for name in &names {

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
-use super::view::{Word, look, reason_text, title};
+use super::view::{Look, Word, look, reason_text, title};
 use crate::engine::{Hold, LinkKind, Pid, Service, ServiceId, State, Supervisor};
 
 /// What holds a blocked service back, in one line; `obstacle` is what is known of a process.
@@ -155,7 +155,7 @@ pub fn why(all: &Supervisor, id: ServiceId, service: &Service, outside: &Outside
         "blocked": own.word == Word::Blocked || held,
         "waiting_on": waiting,
         "conflicts_with": rivals,
-        "root_causes": if held { root_causes(all, id) } else { Vec::new() },
+        "root_causes": if held { root_causes(all, id) } else { own_failure(service, &own) },
         "ascii": ascii,
     });
     if let Some(port) = port {
@@ -167,6 +167,12 @@ pub fn why(all: &Supervisor, id: ServiceId, service: &Service, outside: &Outside
         object["process_conflict"] = json!({"filter": found.filter, "processes": processes});
     }
     object
+}
+
+/// What is wrong with a service that nothing holds back.
+fn own_failure(service: &Service, look: &Look) -> Vec<String> {
+    let text = |reason| reason_text(service.spec(), reason);
+    look.reason.as_ref().map(text).into_iter().collect()
 }
 
 /// The services at the far end of what a blocked one waits for, each with the way there and what

@@ -81,6 +81,7 @@ impl Refusal {
 
 /// The members of a request. Unknown ones are ignored, known ones may not come twice.
 #[derive(Deserialize)]
+#[serde(rename = "request")]
 struct Raw {
     #[serde(rename = "jsonrpc")]
     _jsonrpc: String,
