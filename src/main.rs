@@ -1,5 +1,6 @@
 //! The `zinit` binary: the server, the offline check and the shell client in one.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use zinit::cli::{
@@ -24,9 +25,11 @@ fn main() -> ExitCode {
 fn serve(options: ServerOptions) -> ExitCode {
     sys::process::close_inherited();
     start_log(&options.log_level);
+    // Paths are told to clients, who may be anywhere.
+    let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
     let dirs = config::Dirs {
-        system: options.system_dir,
-        services: options.config_dir,
+        system: options.system_dir.map(absolute),
+        services: absolute(options.config_dir),
     };
     match Reactor::new(Options {
         dirs,

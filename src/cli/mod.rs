@@ -234,10 +234,10 @@ impl Request {
     /// The service file that is to be read before this is asked.
     #[must_use]
     pub fn file(&self) -> Option<&Path> {
-        match self {
-            Self::Add(NewService::File(path)) => Some(path),
-            _ => None,
+        if let Self::Add(NewService::File(path)) = self {
+            return Some(path);
         }
+        None
     }
 }
 

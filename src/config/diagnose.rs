@@ -97,6 +97,8 @@ impl Problem {
 }
 
 /// `PATH:LINE:COLUMN: error: KEY: MESSAGE (HINT)` on one line, without what is not known.
+///
+/// `{:#}` leaves out the severity too, for a log that has its own.
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write_plain(f, &self.path.to_string_lossy())?;
@@ -104,6 +106,7 @@ impl fmt::Display for Problem {
             write!(f, ":{number}")?;
         }
         f.write_str(match self.severity {
+            Severity::Error | Severity::Warning if f.alternate() => ": ",
             Severity::Error => ": error: ",
             Severity::Warning => ": warning: ",
         })?;

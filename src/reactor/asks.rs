@@ -182,11 +182,22 @@ impl Reactor {
             )
         })?;
         let name = spec.name.to_string();
+        let warnings = self.stale_run(&spec);
         self.inbox.push_back(command(Command::Put {
             spec: Rc::new(spec),
         }));
         self.handle_inbox();
-        Ok(json!({"name": name, "path": path, "warnings": []}))
+        Ok(json!({"name": name, "path": path, "warnings": warnings}))
+    }
+
+    /// What a new definition does not change at once.
+    fn stale_run(&self, spec: &Spec) -> Vec<String> {
+        let known = self.supervisor.find(&spec.name);
+        let known = known.and_then(|id| self.supervisor.service(id));
+        let runs = known.filter(|known| known.state().pid().is_some());
+        let other = runs.is_some_and(|known| known.spec().kind != spec.kind);
+        let text = "it runs on as it was started; restart it to apply exec, dir and environment";
+        other.then(|| text.to_owned()).into_iter().collect()
     }
 
     fn check_settable(&self, spec: &Spec) -> Result<(), Refusal> {
@@ -440,9 +451,9 @@ impl Reactor {
 fn report(problems: &[config::Problem]) {
     for problem in problems {
         if problem.is_error() {
-            log::error!("{problem}");
+            log::error!("{problem:#}");
         } else {
-            log::warn!("{problem}");
+            log::warn!("{problem:#}");
         }
     }
 }

@@ -205,10 +205,12 @@ pub fn dispatch(request: &Request, scene: &Scene<'_>) -> Result<Todo, Refusal> {
         }
         "service.kill" => {
             let service = p.mutable(all)?;
-            let signal =
-                p.0.get("signal")
-                    .and_then(Value::as_str)
-                    .unwrap_or("SIGTERM");
+            let signal = match p.0.get("signal") {
+                Some(Value::String(signal)) => signal.clone(),
+                Some(Value::Number(number)) => number.to_string(),
+                _ => "SIGTERM".to_owned(),
+            };
+            let signal = signal.as_str();
             let signal = Signal::parse(signal)
                 .map_err(|error| not_sent(p.name("name").unwrap_or(""), signal, error))?;
             one(all, service, Command::Signal { service, signal }, None)
