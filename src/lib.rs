@@ -1,4 +1,90 @@
-//! zinit
+//! zinit: an init system and process supervisor with a dependency graph. One thread, one poll
+//! loop, one static binary.
+//!
+//! This page is the architecture. Read it first, then the head of `engine/service.rs`.
+//!
+//! # The rings
+//!
+//! | ring | what it is | what it never does |
+//! |---|---|---|
+//! | [`engine`] | decides: services, their states and wants, the graph, the timers | ask the time, touch a file or a descriptor, log |
+//! | [`config`] | text to [`engine::Spec`], with what is wrong by file, line and key | know of processes or sockets |
+//! | [`rpc`] | bytes to [`engine::Command`], outcomes to bytes | own a socket |
+//! | [`sys`] | Linux, one kernel facility a file; the only `unsafe` | decide |
+//! | [`reactor`] | the loop: the one place that knows them all | keep state that follows from the engine's |
+//! | [`cli`] | the shell client, the arguments, the help | know how the server works inside |
+//!
+//! ```text
+//! main → cli, reactor, config, sys      reactor → engine, rpc, sys, config
+//! rpc, config, sys → engine             engine  → std only
+//! ```
+//!
+//! Arrows never turn round, and siblings do not know one another: what only the machine or the
+//! files can answer is an [`rpc::Ask`], which the reactor answers. `tests/tidy.rs` keeps this true.
+//!
+//! # The rule: perform before you poll
+//!
+//! Every action of a turn is performed, and every fact it yields is handled, before the loop waits
+//! again. What a client is told is already true. It follows that
+//!
+//! - exec is not waited for: the fork returns at once, and a close-on-exec pipe says later how exec
+//!   went. That pipe is drained before the exit of its process is told, so the order is always
+//!   forked, started, exited;
+//! - the dead are looked at before they are taken (`waitid` with `WNOWAIT`), so that while the
+//!   engine decides, a process number and a session number mean what they meant;
+//! - nothing blocks: reads and writes come back at once, a turn gives each descriptor a bounded
+//!   share, and what is left over is taken up in the next turn before the loop sleeps.
+//!
+//! # Facts push, wants pull
+//!
+//! A command sets what is *wanted* of services; a fact moves the *state* of one. Then everything
+//! that has a changed neighbour takes the steps its want and its gate allow, until nothing moves.
+//! Nobody codes an order of starts or stops: it falls out of the gates. A gate is read from counts
+//! of neighbours (how many requirements are not met, how many requirers are up …) that are kept
+//! from the difference of each change, so an event costs its neighbours and never the graph; a
+//! target that requires ten thousand services is told ten thousand times, and looks at one number.
+//!
+//! # Three journeys
+//!
+//! **A process dies.** `sys/signals.rs`: the signalfd says "somebody". `reactor` `take_dead`: who,
+//! without collecting (`sys/process.rs`); what it still had in its pipes (`reactor/runs.rs`); then
+//! [`engine::Event::Exited`]. `engine/service.rs`, table 1: Running becomes Clearing, and the
+//! action is [`engine::Action::Sweep`]. `reactor/family.rs` finds what it left behind: nothing, and
+//! the fact is Cleared; or an orphan, which is asked to end, and the fact comes when the last one
+//! is gone. Table 1 again: the restart policy says Backoff, Exited or Failed. `Supervisor::change`
+//! sets the timer, tells the neighbours and whoever waits. Only then is the dead one collected.
+//!
+//! **A client asks for a stop.** `reactor/clients.rs` reads a line, `rpc/wire.rs` understands it,
+//! `rpc/dispatch.rs` makes it [`engine::Command::Stop`], `reactor/serve.rs` gives it a ticket. The
+//! engine wants the service and all that require it down. Table 2: the outermost requirer has
+//! nobody above it and goes to Stopping, which is [`engine::Action::KillTree`]. Exits come in
+//! (journey one), each opens the next gate. When the service itself rests, its waiter is answered
+//! ([`engine::Action::Reply`]), `rpc/outcome.rs` puts it in words, and the ticket knows the client.
+//!
+//! **A timer ends.** The top of a turn arms the timerfd with [`engine::Supervisor::next_deadline`],
+//! the only place that arms. It fires; [`engine::Event::Deadline`]; the wheel hands out whose
+//! deadline has come; table 1 says what it means in the state it is in. A deadline lives in the
+//! state, so nothing is ever cancelled and a stale timer cannot be.
+//!
+//! # What belongs to a service
+//!
+//! Its main process and all that descend from it. The server is their subreaper, so whoever loses
+//! its parent becomes our child: everything is under a main process or under an orphan. An orphan
+//! is known by its session or group, by the mark in its environment (`ZINIT_MARK`, which names the
+//! server and the service), or by the pipe it writes to. Processes are identified by number and
+//! start time and signalled through a pidfd. One that left its session, wiped its environment and
+//! closed its output, before anybody looked at it, is told from a stranger only by a cgroup; until
+//! those come it lives until the server ends.
+//!
+//! # Words
+//!
+//! *service* (one supervised thing; a *target* has no process) · *spec* (as it is meant) · *state*,
+//! *want* (as it is, as it should be) · *requirement*, *requirer* · *gate* (what neighbours allow) ·
+//! *hold* (what keeps a wanted service down) · *face* (what neighbours see), *tally* (how many show
+//! it) · *event*, *fact*, *command*, *action*, *ticket* · *turn* (one round of the loop) · *settle*
+//! (step until nothing moves) · *sweep* (end what a main process left behind), *cleared* ·
+//! *orphan*, *family*, *mark* · *peek*, *collect* · *arm*, *drain*.
+
 pub mod cli;
 pub mod config;
 pub mod engine;
