@@ -1,7 +1,7 @@
 //! The table: every command and every flag, once.
 //!
-//! Parsing, `zinit help` and the test that reads the man page all come from here; a command or flag that is not
-//! in this file does not exist.
+//! Parsing, `zinit help` and the test that reads the man page all come from here; a command or flag
+//! that is not in this file does not exist.
 
 use super::args::Typed;
 use super::environment::Env;

@@ -1,7 +1,7 @@
 //! The two output streams, and what a terminal must be spared.
 //!
-//! Services write what they like; what they wrote reaches a terminal with its control characters spelt out, and a
-//! file or a pipe as it is.
+//! Services write what they like; what they wrote reaches a terminal with its control characters
+//! spelt out, and a file or a pipe as it is.
 
 use std::io::{self, Write};
 

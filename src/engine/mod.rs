@@ -8,11 +8,15 @@
 use std::fmt;
 use std::rc::Rc;
 
+mod command;
+mod gate;
 mod graph;
 mod restart;
 mod service;
+mod settle;
 mod signal;
 pub mod spec;
+mod state;
 mod supervisor;
 mod table;
 mod time;
@@ -21,9 +25,10 @@ mod waiter;
 
 pub use graph::{Graph, LinkKind, cycles};
 pub use restart::Restarts;
-pub use service::{End, Failure, Force, Hold, Service, State, Want};
+pub use service::Service;
 pub use signal::{Signal, UnknownSignal};
 pub use spec::Spec;
+pub use state::{End, Failure, Force, Hold, State, Want};
 pub use supervisor::Supervisor;
 pub use table::Table;
 pub use time::Time;

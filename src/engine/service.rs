@@ -37,7 +37,9 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::gate::{Face, Gate, Tally};
 use super::restart::Restarts;
+use super::state::{End, Failure, Force, Hold, State, Want};
 use super::{Action, Exit, Pid, ServiceId, Signal, SpawnError, Spec, Time};
 
 /// Time a killed process has to vanish before the service is given up as unkillable: longer than
@@ -50,143 +52,6 @@ const OBSTACLE_RECHECK: Duration = Duration::from_secs(2);
 /// Time before a spawn is tried again when the machine is out of processes, memory or descriptors.
 const SCARCE_DELAY: Duration = Duration::from_secs(1);
 
-/// What is true of a service. A variant holds all that is true in it and nothing else.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// Down, and nothing is to be said about how it came there.
-    Inactive,
-    /// Wanted up, and held back.
-    Blocked {
-        /// By what.
-        hold: Hold,
-    },
-    /// Its process was asked for; the answer comes within this turn.
-    Forking,
-    /// Its process exists and is on its way to the program.
-    Spawning {
-        /// The process.
-        pid: Pid,
-        /// When it was forked.
-        since: Time,
-        /// When it is too late.
-        fail_at: Time,
-    },
-    /// Up.
-    Running {
-        /// The main process; a target has none.
-        pid: Option<Pid>,
-        /// Since when.
-        since: Time,
-    },
-    /// Its main process has been told to end.
-    Stopping {
-        /// The main process.
-        pid: Pid,
-        /// Why, unless it was asked for.
-        failure: Option<Failure>,
-        /// What it was told with.
-        force: Force,
-        /// When the next stronger means is used.
-        kill_at: Time,
-    },
-    /// Its main process has ended; what it left behind is being ended too.
-    Clearing {
-        /// How the main process ended.
-        end: End,
-        /// What the rest was told with.
-        force: Force,
-        /// When the next stronger means is used.
-        kill_at: Time,
-    },
-    /// Ended, and to be started again.
-    Backoff {
-        /// When.
-        until: Time,
-        /// How it ended.
-        end: End,
-    },
-    /// Ended as it should or as it was told to.
-    Exited {
-        /// Its exit status; none if a signal ended it.
-        code: Option<i32>,
-    },
-    /// Ended as it should not, and not to be started again by itself.
-    Failed {
-        /// Why.
-        why: Failure,
-    },
-}
-
-/// What holds back a service that is wanted up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hold {
-    /// Something it needs or follows is on its way up.
-    Waiting,
-    /// Something it requires is not up and not on its way.
-    Stuck,
-    /// It requires a name that nothing has.
-    Missing,
-    /// It requires itself, by whatever detour.
-    Cycle,
-    /// A service it conflicts with is up.
-    Conflict,
-    /// A service that declares the same port is up.
-    Port,
-    /// A process outside holds its port or matches its filter.
-    Obstructed {
-        /// When to look again.
-        until: Time,
-    },
-}
-
-/// Why a service failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failure {
-    /// Its process ended with this status.
-    ExitCode(i32),
-    /// Its process was killed by this signal.
-    Signal(i32),
-    /// Its process did not become its program.
-    Spawn(SpawnError),
-    /// It took longer than `start_timeout_ms`.
-    StartTimeout,
-    /// It did not even end when killed.
-    StopTimeout,
-}
-
-/// How a run ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// It was told to.
-    Asked(Exit),
-    /// By itself, with status 0.
-    Success,
-    /// As it should not.
-    Failure(Failure),
-}
-
-/// The means a stop has reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Force {
-    /// The stop signal.
-    Polite,
-    /// SIGKILL.
-    Kill,
-}
-
-/// What is wanted of a service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Want {
-    /// Up.
-    Up,
-    /// Down, then up.
-    Cycle,
-    /// Down.
-    Down,
-    /// Down, then removed.
-    Gone,
-}
-
 /// A service: as it is meant, as it is, and as it should be.
 #[derive(Clone, Debug)]
 pub struct Service {
@@ -197,134 +62,11 @@ pub struct Service {
     pub(super) tally: Tally,
 }
 
-/// What neighbours see of a service.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Face {
-    /// A requirer may be up.
-    pub(super) met: bool,
-    /// A requirer that is down need not wait for it.
-    pub(super) stuck: bool,
-    /// A requirer that is up must go down.
-    pub(super) lost: bool,
-    /// Who follows it in order waits for it.
-    pub(super) ahead: bool,
-    /// It has, or is about to have, processes (a target: it is up).
-    pub(super) active: bool,
-    /// It is active and going down.
-    pub(super) leaving: bool,
-    /// Its rivals have to wait.
-    pub(super) holds: bool,
-}
-
-/// How many neighbours show what. Kept by the supervisor from the difference of each change.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Tally {
-    /// Requirements that are no service.
-    pub(super) missing: u32,
-    /// Requirements that are not met.
-    pub(super) unmet: u32,
-    /// Requirements that are stuck.
-    pub(super) stuck: u32,
-    /// Requirements that are lost.
-    pub(super) lost: u32,
-    /// Services this one follows, on their way up.
-    pub(super) ahead: u32,
-    /// Rivals that are up.
-    pub(super) rivals: u32,
-    /// Requirers that are active.
-    pub(super) requirers: u32,
-    /// Followers that are active and going down.
-    pub(super) followers: u32,
-}
-
-/// All a service ever learns of its neighbours and of the supervisor's phase.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Gate {
-    /// What keeps it from starting.
-    pub(super) hold: Option<Hold>,
-    /// A requirement is lost.
-    pub(super) lost: bool,
-    /// Nobody who needs it is up.
-    pub(super) requirers_idle: bool,
-    /// Stops are not polite any more.
-    pub(super) force: Force,
-}
-
 /// A fact that cannot be in this state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Misfit(pub(super) &'static str);
 
 type Fact = Result<(), Misfit>;
-
-impl State {
-    /// The main process, if there is one.
-    #[must_use]
-    pub const fn pid(self) -> Option<Pid> {
-        match self {
-            Self::Spawning { pid, .. } | Self::Stopping { pid, .. } => Some(pid),
-            Self::Running { pid, .. } => pid,
-            Self::Inactive
-            | Self::Blocked { .. }
-            | Self::Forking
-            | Self::Clearing { .. }
-            | Self::Backoff { .. }
-            | Self::Exited { .. }
-            | Self::Failed { .. } => None,
-        }
-    }
-
-    /// Since when its process exists (a target: since when it is up), while it is not told to end.
-    #[must_use]
-    pub const fn since(self) -> Option<Time> {
-        match self {
-            Self::Spawning { since, .. } | Self::Running { since, .. } => Some(since),
-            Self::Inactive
-            | Self::Blocked { .. }
-            | Self::Forking
-            | Self::Stopping { .. }
-            | Self::Clearing { .. }
-            | Self::Backoff { .. }
-            | Self::Exited { .. }
-            | Self::Failed { .. } => None,
-        }
-    }
-
-    /// When the state ends by itself.
-    #[must_use]
-    pub const fn deadline(self) -> Option<Time> {
-        match self {
-            Self::Spawning { fail_at, .. } => Some(fail_at),
-            Self::Stopping { kill_at, .. } | Self::Clearing { kill_at, .. } => Some(kill_at),
-            Self::Backoff { until, .. }
-            | Self::Blocked {
-                hold: Hold::Obstructed { until },
-            } => Some(until),
-            Self::Inactive
-            | Self::Blocked { .. }
-            | Self::Forking
-            | Self::Running { .. }
-            | Self::Exited { .. }
-            | Self::Failed { .. } => None,
-        }
-    }
-
-    /// Does the service have, or is it about to have, processes (a target: is it up)?
-    #[must_use]
-    pub const fn is_active(self) -> bool {
-        match self {
-            Self::Forking
-            | Self::Spawning { .. }
-            | Self::Running { .. }
-            | Self::Stopping { .. }
-            | Self::Clearing { .. } => true,
-            Self::Inactive
-            | Self::Blocked { .. }
-            | Self::Backoff { .. }
-            | Self::Exited { .. }
-            | Self::Failed { .. } => false,
-        }
-    }
-}
 
 impl Service {
     pub(super) fn new(spec: Rc<Spec>) -> Self {
@@ -938,25 +680,5 @@ impl Service {
                 }
             }
         };
-    }
-}
-
-impl End {
-    fn of(exit: Exit) -> Self {
-        match exit {
-            Exit::Code(0) => Self::Success,
-            Exit::Code(code) => Self::Failure(Failure::ExitCode(code)),
-            Exit::Signal(signal) => Self::Failure(Failure::Signal(signal)),
-        }
-    }
-
-    /// The exit status, if there was one.
-    #[must_use]
-    pub const fn code(self) -> Option<i32> {
-        match self {
-            Self::Asked(Exit::Code(code)) | Self::Failure(Failure::ExitCode(code)) => Some(code),
-            Self::Success => Some(0),
-            Self::Asked(Exit::Signal(_)) | Self::Failure(_) => None,
-        }
     }
 }

@@ -10,56 +10,51 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
-use super::graph::{Graph, LinkKind};
-use super::service::{Face, Force, Gate, Hold, Misfit, Service, State, Tally, Want};
-use super::spec::{Class, Status};
-use super::table::set;
+use super::graph::Graph;
+use super::service::{Misfit, Service};
+use super::state::{Force, Hold, State, Want};
 use super::timer::TimerWheel;
-use super::waiter::{Goal, Waiters};
-use super::{Action, Command, Event, Outcome, Patience, Pid, ServiceId, Spec, Ticket, Time};
-
-/// Steps one settling may take for each service and link before it is a bug: each service moves
-/// a handful of times, and each move concerns each of its links once.
-const STEPS_PER_PLACE: usize = 64;
+use super::waiter::Waiters;
+use super::{Action, Event, Pid, ServiceId, Spec, Time};
 
 /// The services and everything between them.
 #[derive(Clone, Debug, Default)]
 pub struct Supervisor {
-    slots: Vec<Slot>,
-    free: Vec<u32>,
-    graph: Graph,
-    timers: TimerWheel,
-    pids: BTreeMap<Pid, ServiceId>,
-    ports: BTreeMap<u16, Port>,
-    waiters: Waiters,
+    pub(super) slots: Vec<Slot>,
+    pub(super) free: Vec<u32>,
+    pub(super) graph: Graph,
+    pub(super) timers: TimerWheel,
+    pub(super) pids: BTreeMap<Pid, ServiceId>,
+    pub(super) ports: BTreeMap<u16, Port>,
+    pub(super) waiters: Waiters,
     /// Whose neighbourhood changed since it was last stepped.
-    dirty: VecDeque<ServiceId>,
+    pub(super) dirty: VecDeque<ServiceId>,
     /// Who could do better, once all dirty ones have stepped.
-    hopeful: VecDeque<ServiceId>,
+    pub(super) hopeful: VecDeque<ServiceId>,
     /// Who changed since waiters were last told.
-    noted: Vec<ServiceId>,
+    pub(super) noted: Vec<ServiceId>,
     /// Who waits for something outside; looked at again when a service stops.
-    obstructed: BTreeSet<ServiceId>,
-    active: usize,
-    phase: Phase,
+    pub(super) obstructed: BTreeSet<ServiceId>,
+    pub(super) active: usize,
+    pub(super) phase: Phase,
 }
 
 #[derive(Clone, Debug, Default)]
-struct Slot {
-    generation: u32,
-    service: Option<Service>,
-    queued: bool,
+pub(super) struct Slot {
+    pub(super) generation: u32,
+    pub(super) service: Option<Service>,
+    pub(super) queued: bool,
 }
 
 /// Who declares a port, and who of them is up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Port {
-    members: BTreeSet<ServiceId>,
-    holders: BTreeSet<ServiceId>,
+pub(super) struct Port {
+    pub(super) members: BTreeSet<ServiceId>,
+    pub(super) holders: BTreeSet<ServiceId>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Phase {
+pub(super) enum Phase {
     #[default]
     Serving,
     Closing {
@@ -69,21 +64,21 @@ enum Phase {
 }
 
 /// What a timer is for.
-enum Key {
+pub(super) enum Key {
     Service(usize),
     Waiter(usize),
 }
 
 impl Key {
     /// Both kinds share the wheel's flat array, the services at even places.
-    fn place(self) -> usize {
+    pub(super) fn place(self) -> usize {
         match self {
             Self::Service(index) => index * 2,
             Self::Waiter(slot) => slot * 2 + 1,
         }
     }
 
-    fn of(place: usize) -> Self {
+    pub(super) fn of(place: usize) -> Self {
         if place.is_multiple_of(2) {
             Self::Service(place / 2)
         } else {
@@ -194,7 +189,7 @@ impl Supervisor {
         }
     }
 
-    fn fact(
+    pub(super) fn fact(
         &mut self,
         id: ServiceId,
         out: &mut Vec<Action>,
@@ -262,418 +257,9 @@ impl Supervisor {
     }
 }
 
-// Commands set wants.
-impl Supervisor {
-    fn command(
-        &mut self,
-        now: Time,
-        ticket: Option<Ticket>,
-        patience: Patience,
-        command: Command,
-        out: &mut Vec<Action>,
-    ) {
-        let answer = Answer { ticket, patience };
-        let starts = match command {
-            Command::Start { .. }
-            | Command::Restart { .. }
-            | Command::StartAll
-            | Command::Put { .. }
-            | Command::Reload { .. } => true,
-            Command::Stop { .. }
-            | Command::Signal { .. }
-            | Command::Wait { .. }
-            | Command::Remove { .. }
-            | Command::StopAll
-            | Command::RemoveAll
-            | Command::Shutdown => false,
-        };
-        if starts && self.is_closing() {
-            return answer.now(Outcome::ShuttingDown, out);
-        }
-        match command {
-            Command::Start { service, deps } => {
-                self.one(service, Goal::Start, answer, out, |all, out| {
-                    all.start(&[service], true, deps, out);
-                });
-            }
-            Command::Restart { service } => {
-                self.one(service, Goal::Start, answer, out, |all, out| {
-                    all.restart(service, out);
-                });
-            }
-            Command::Stop { service } => {
-                self.one(service, Goal::Stop, answer, out, |all, out| {
-                    all.stop(&[service], out);
-                });
-            }
-            Command::Remove { service } => {
-                self.one(service, Goal::Gone, answer, out, |all, out| {
-                    let closure = all.requirers_of(&[service]);
-                    all.want_all(&closure, Want::Gone, out);
-                });
-            }
-            Command::Wait { service, goal } => self.one(service, goal, answer, out, |_, _| {}),
-            Command::Signal { service, signal } => {
-                answer.now(self.signal(service, signal, out), out);
-            }
-            Command::StartAll => {
-                let mut all = self.users();
-                all.retain(|id| {
-                    self.service(*id)
-                        .is_some_and(|service| service.spec.status == Status::Start)
-                });
-                self.start(&all, false, true, out);
-                self.bulk(&all, Goal::Start, answer, out);
-            }
-            Command::StopAll => {
-                let all = self.users();
-                self.want_all(&all, Want::Down, out);
-                self.bulk(&all, Goal::Stop, answer, out);
-            }
-            Command::RemoveAll => {
-                let all = self.users();
-                self.want_all(&all, Want::Gone, out);
-                self.bulk(&all, Goal::Gone, answer, out);
-            }
-            Command::Put { spec } => {
-                let outcome = self.reload(&[spec], None, out);
-                answer.now(outcome, out);
-            }
-            Command::Reload { specs, keep } => {
-                let outcome = self.reload(&specs, Some(&keep), out);
-                answer.now(outcome, out);
-            }
-            Command::Shutdown => {
-                self.shutdown(now, out);
-                answer.now(Outcome::Done, out);
-            }
-        }
-    }
-
-    /// A command for one service: `act`, and answer when the goal is decided.
-    fn one(
-        &mut self,
-        id: ServiceId,
-        goal: Goal,
-        answer: Answer,
-        out: &mut Vec<Action>,
-        act: impl FnOnce(&mut Self, &mut Vec<Action>),
-    ) {
-        if self.service(id).is_none() {
-            return answer.now(Outcome::Unknown, out);
-        }
-        act(self, out);
-        answer.wait(self, goal, &[id], None, out);
-    }
-
-    fn bulk(&mut self, ids: &[ServiceId], goal: Goal, answer: Answer, out: &mut Vec<Action>) {
-        let names = ids
-            .iter()
-            .filter_map(|id| Some(Rc::clone(&self.service(*id)?.spec.name)))
-            .collect::<Vec<_>>();
-        if ids.is_empty() || answer.patience == Patience::None {
-            return answer.now(
-                Outcome::Bulk {
-                    services: names,
-                    failed: Vec::new(),
-                },
-                out,
-            );
-        }
-        answer.wait(self, goal, ids, Some(names), out);
-    }
-
-    /// Wants up `roots`, and with `deps` whatever they require and want that is not up already.
-    fn start(&mut self, roots: &[ServiceId], explicit: bool, deps: bool, out: &mut Vec<Action>) {
-        let mut seen = set(roots.iter().copied());
-        let mut queue: VecDeque<ServiceId> = roots.iter().copied().collect();
-        let mut position = 0;
-        while let Some(id) = queue.pop_front() {
-            let root = position < roots.len();
-            position += 1;
-            let Some(service) = self
-                .service(id)
-                .filter(|service| service.want != Want::Gone)
-            else {
-                continue;
-            };
-            let on_its_way = service.is_on_its_way();
-            self.change(id, out, |service, _| service.rouse(root && explicit));
-            if deps && !on_its_way {
-                let pulls = |kind| matches!(kind, LinkKind::Requires | LinkKind::Wants);
-                let links = self.graph.links(id).iter().filter(|link| pulls(link.kind));
-                queue.extend(
-                    links
-                        .filter_map(|link| link.to)
-                        .filter(|to| seen.insert(*to)),
-                );
-            }
-        }
-    }
-
-    fn stop(&mut self, roots: &[ServiceId], out: &mut Vec<Action>) {
-        let closure = self.requirers_of(roots);
-        // A target in between comes back by itself when what it requires does.
-        let down: Vec<ServiceId> = closure
-            .into_iter()
-            .filter(|id| {
-                roots.contains(id)
-                    || self
-                        .service(*id)
-                        .is_some_and(|service| !service.spec.is_target())
-            })
-            .collect();
-        self.want_all(&down, Want::Down, out);
-    }
-
-    fn restart(&mut self, id: ServiceId, out: &mut Vec<Action>) {
-        let Some(service) = self.service(id) else {
-            return;
-        };
-        let up = match service.state {
-            State::Spawning { .. } | State::Running { .. } | State::Forking => true,
-            State::Stopping { .. }
-            | State::Clearing { .. }
-            | State::Inactive
-            | State::Blocked { .. }
-            | State::Backoff { .. }
-            | State::Exited { .. }
-            | State::Failed { .. } => false,
-        };
-        self.start(&[id], true, true, out);
-        if up {
-            self.change(id, out, |service, _| service.recycle());
-        }
-    }
-
-    fn signal(&self, id: ServiceId, signal: super::Signal, out: &mut Vec<Action>) -> Outcome {
-        let Some(service) = self.service(id) else {
-            return Outcome::Unknown;
-        };
-        let Some(pid) = service.state.pid() else {
-            return Outcome::NotRunning;
-        };
-        out.push(Action::Signal { pid, signal });
-        Outcome::Done
-    }
-
-    /// Puts `specs` in place. With `keep`, services that are neither there nor kept go.
-    fn reload(
-        &mut self,
-        specs: &[Rc<Spec>],
-        keep: Option<&[Rc<str>]>,
-        out: &mut Vec<Action>,
-    ) -> Outcome {
-        let (mut added, mut changed, mut removed, mut refused) =
-            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let mut starts = Vec::new();
-        if let Some(keep) = keep {
-            let mut named: BTreeSet<&str> = BTreeSet::new();
-            named.extend(specs.iter().map(|spec| &*spec.name));
-            named.extend(keep.iter().map(|name| &**name));
-            let gone: Vec<_> = self
-                .graph
-                .names()
-                .filter(|(name, _)| !named.contains(&***name))
-                .map(|(_, id)| id)
-                .collect();
-            for id in gone {
-                if let Some(service) = self
-                    .service(id)
-                    .filter(|service| service.want != Want::Gone)
-                {
-                    removed.push(service.spec.name.clone());
-                    self.change(id, out, |service, _| service.want = Want::Gone);
-                }
-            }
-        }
-        // First all links, then the changes that build on them.
-        let mut placed = Vec::new();
-        let mut returned = Vec::new();
-        let mut mended = Vec::new();
-        for spec in specs {
-            let name = spec.name.clone();
-            let Some(id) = self.find(&name) else {
-                let id = self.insert(spec);
-                let required = self.graph.back(id).any(|(kind, other)| {
-                    kind == LinkKind::Requires
-                        && self
-                            .service(other)
-                            .is_some_and(|other| other.want == Want::Up)
-                });
-                starts.extend(Some(id).filter(|_| required || spec.status == Status::Start));
-                placed.push(id);
-                added.push(name);
-                continue;
-            };
-            let Some(service) = self.service(id) else {
-                continue;
-            };
-            if service.spec.is_target() != spec.is_target() && service.state.is_active() {
-                refused.push(name);
-                continue;
-            }
-            match service.want {
-                Want::Gone => returned.push(id),
-                Want::Up | Want::Cycle | Want::Down if service.spec == *spec => continue,
-                Want::Up | Want::Cycle => {
-                    let known = Rc::clone(&service.spec);
-                    let new = spec
-                        .links
-                        .requires
-                        .iter()
-                        .filter(|name| !known.links.requires.contains(name));
-                    starts.extend(new.filter_map(|name| self.find(name)));
-                    mended.push(id);
-                }
-                Want::Down => {}
-            }
-            self.replace(id, spec);
-            placed.push(id);
-            changed.push(name);
-        }
-        self.find_cycles(&placed);
-        for id in returned {
-            self.change(id, out, |service, _| service.want = Want::Down);
-            let wanted = self
-                .service(id)
-                .is_some_and(|service| service.spec.status == Status::Start);
-            starts.extend(Some(id).filter(|_| wanted));
-        }
-        for id in mended {
-            self.change(id, out, |service, _| service.mended());
-        }
-        starts
-            .sort_unstable_by_key(|id| self.service(*id).map(|service| service.spec.name.clone()));
-        starts.dedup();
-        self.start(&starts, false, true, out);
-        Outcome::Reloaded {
-            added,
-            removed,
-            changed,
-            refused,
-        }
-    }
-
-    fn shutdown(&mut self, now: Time, out: &mut Vec<Action>) {
-        let all: Vec<_> = self.graph.names().map(|(_, id)| id).collect();
-        if self.phase == Phase::Serving {
-            self.phase = Phase::Closing {
-                force: Force::Polite,
-            };
-            let kept: Vec<_> = all
-                .into_iter()
-                .filter(|id| self.service(*id).is_some_and(|s| s.want != Want::Gone))
-                .collect();
-            self.want_all(&kept, Want::Down, out);
-            return;
-        }
-        if self.phase
-            != (Phase::Closing {
-                force: Force::Polite,
-            })
-        {
-            return;
-        }
-        self.phase = Phase::Closing { force: Force::Kill };
-        for id in all {
-            self.hurry(now, id, out);
-        }
-    }
-
-    /// What was asked politely is killed now, if that is the phase.
-    fn hurry(&mut self, now: Time, id: ServiceId, out: &mut Vec<Action>) {
-        let polite = self.service(id).is_some_and(|service| match service.state {
-            State::Stopping { force, .. } | State::Clearing { force, .. } => force == Force::Polite,
-            State::Inactive
-            | State::Blocked { .. }
-            | State::Forking
-            | State::Spawning { .. }
-            | State::Running { .. }
-            | State::Backoff { .. }
-            | State::Exited { .. }
-            | State::Failed { .. } => false,
-        });
-        let hurried = self.phase == (Phase::Closing { force: Force::Kill });
-        if polite && hurried {
-            self.fact(id, out, |service, out| {
-                service.deadline_passed(now, id, out)
-            });
-        }
-    }
-
-    fn want_all(&mut self, ids: &[ServiceId], want: Want, out: &mut Vec<Action>) {
-        for id in ids {
-            self.change(*id, out, |service, _| {
-                if service.want != Want::Gone {
-                    service.want = want;
-                }
-            });
-        }
-    }
-
-    /// `roots` and all that require them, directly or not.
-    fn requirers_of(&self, roots: &[ServiceId]) -> Vec<ServiceId> {
-        let mut seen = set(roots.iter().copied());
-        let mut closure: Vec<ServiceId> = roots.to_vec();
-        let mut next = 0;
-        while let Some(id) = closure.get(next).copied() {
-            next += 1;
-            let back = self
-                .graph
-                .back(id)
-                .filter(|(kind, _)| *kind == LinkKind::Requires);
-            closure.extend(
-                back.map(|(_, other)| other)
-                    .filter(|other| seen.insert(*other)),
-            );
-        }
-        closure
-    }
-
-    fn users(&self) -> Vec<ServiceId> {
-        let of_user = |(_, service): &(ServiceId, &Service)| service.spec.class == Class::User;
-        self.services().filter(of_user).map(|(id, _)| id).collect()
-    }
-}
-
-/// How a command is answered.
-#[derive(Clone, Copy)]
-struct Answer {
-    ticket: Option<Ticket>,
-    patience: Patience,
-}
-
-impl Answer {
-    fn now(self, outcome: Outcome, out: &mut Vec<Action>) {
-        if let Some(ticket) = self.ticket {
-            out.push(Action::Reply { ticket, outcome });
-        }
-    }
-
-    fn wait(
-        self,
-        all: &mut Supervisor,
-        goal: Goal,
-        ids: &[ServiceId],
-        bulk: Option<Vec<Rc<str>>>,
-        out: &mut Vec<Action>,
-    ) {
-        match (self.ticket, self.patience) {
-            (None, _) | (_, Patience::None) => self.now(Outcome::Done, out),
-            (Some(ticket), Patience::Until(deadline)) => {
-                let slot = all.waiters.add(ticket, goal, ids.iter().copied(), bulk);
-                all.timers.set(Key::Waiter(slot).place(), deadline);
-                // What is already so is an answer too.
-                all.noted.extend(ids);
-            }
-        }
-    }
-}
-
 // Coming and going.
 impl Supervisor {
-    fn insert(&mut self, spec: &Rc<Spec>) -> ServiceId {
+    pub(super) fn insert(&mut self, spec: &Rc<Spec>) -> ServiceId {
         let index = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot::default());
             u32::try_from(self.slots.len() - 1).expect("services are bounded far below 2^32")
@@ -689,7 +275,7 @@ impl Supervisor {
     }
 
     /// Gives a service a new spec; what runs goes on.
-    fn replace(&mut self, id: ServiceId, spec: &Rc<Spec>) {
+    pub(super) fn replace(&mut self, id: ServiceId, spec: &Rc<Spec>) {
         self.claim_ports(id, false);
         let face = self.service(id).map(Service::face);
         self.spread(id, face, None);
@@ -715,14 +301,14 @@ impl Supervisor {
     }
 
     /// After `placed` got new links: whoever is in another cycle now, or in none, may step.
-    fn find_cycles(&mut self, placed: &[ServiceId]) {
+    pub(super) fn find_cycles(&mut self, placed: &[ServiceId]) {
         for id in self.graph.find_cycles(placed) {
             self.queue(id);
         }
     }
 
     /// Forgets a service that is down, wanted gone, and needed by nobody who is up.
-    fn remove(&mut self, id: ServiceId, out: &mut Vec<Action>) {
+    pub(super) fn remove(&mut self, id: ServiceId, out: &mut Vec<Action>) {
         self.claim_ports(id, false);
         let face = self.service(id).map(Service::face);
         self.spread(id, face, None);
@@ -748,7 +334,7 @@ impl Supervisor {
         }
     }
 
-    fn claim_ports(&mut self, id: ServiceId, claim: bool) {
+    pub(super) fn claim_ports(&mut self, id: ServiceId, claim: bool) {
         let Some(service) = self.service(id) else {
             return;
         };
@@ -771,342 +357,12 @@ impl Supervisor {
     }
 
     /// Whoever declares this port may have waited for it.
-    fn port_freed(&mut self, port: u16) {
+    pub(super) fn port_freed(&mut self, port: u16) {
         let entry = self.ports.get(&port).filter(|port| port.holders.is_empty());
         let members: Vec<_> =
             entry.map_or(Vec::new(), |port| port.members.iter().copied().collect());
         members.into_iter().for_each(|member| self.queue(member));
     }
-}
-
-// The one place where a state changes, and what follows.
-impl Supervisor {
-    fn change(
-        &mut self,
-        id: ServiceId,
-        out: &mut Vec<Action>,
-        f: impl FnOnce(&mut Service, &mut Vec<Action>),
-    ) {
-        let Some(service) = self.service_mut(id) else {
-            return;
-        };
-        let (from, want, before) = (service.state, service.want, service.face());
-        // The announcement comes before the deeds that the change brings about.
-        let announced = out.len();
-        f(service, out);
-        let (to, after) = (service.state, service.face());
-        if (from, want) == (to, service.want) {
-            return;
-        }
-        if std::mem::discriminant(&from) != std::mem::discriminant(&to) {
-            out.insert(
-                announced,
-                Action::Changed {
-                    service: id,
-                    from,
-                    to,
-                },
-            );
-        }
-        self.timers
-            .set(Key::Service(id.index()).place(), to.deadline());
-        if from.pid() != to.pid() {
-            from.pid().map(|pid| self.pids.remove(&pid));
-            to.pid().map(|pid| self.pids.insert(pid, id));
-        }
-        if matches!(
-            to,
-            State::Blocked {
-                hold: Hold::Obstructed { .. }
-            }
-        ) {
-            self.obstructed.insert(id);
-        } else {
-            self.obstructed.remove(&id);
-        }
-        self.queue(id);
-        if before != after {
-            self.spread(id, Some(before), Some(after));
-        }
-        if before.holds != after.holds {
-            self.hold_ports(id, after.holds);
-        }
-        self.active += usize::from(to.is_active());
-        self.active -= usize::from(from.is_active());
-        self.note(id);
-        // What never got a process frees nothing outside either.
-        if from.is_active() && from != State::Forking && !to.is_active() {
-            let look_again: fn(&mut Service, &mut Vec<Action>) = |service, _| service.look_again();
-            for other in std::mem::take(&mut self.obstructed) {
-                self.change(other, out, look_again);
-            }
-        }
-    }
-
-    /// Shows a new face to the neighbours; none is that of a name that nothing has. What a service
-    /// that comes or goes has to do with itself is not theirs, and not told here.
-    fn spread(&mut self, id: ServiceId, before: Option<Face>, after: Option<Face>) {
-        let stays = before.is_some() && after.is_some();
-        let move_by = |count: &mut u32, shows: fn(Face) -> bool| {
-            shift(count, before.is_some_and(shows), after.is_some_and(shows));
-        };
-        let back = self
-            .graph
-            .back(id)
-            .filter(|(_, other)| stays || *other != id);
-        for (kind, other) in back.collect::<Vec<_>>() {
-            self.adjust(other, |tally| match kind {
-                LinkKind::Requires => {
-                    shift(&mut tally.missing, before.is_none(), after.is_none());
-                    move_by(&mut tally.unmet, |face| !face.met);
-                    move_by(&mut tally.stuck, |face| face.stuck);
-                    move_by(&mut tally.lost, |face| face.lost);
-                }
-                LinkKind::After => move_by(&mut tally.ahead, |face| face.ahead),
-                LinkKind::Conflicts => move_by(&mut tally.rivals, |face| face.holds),
-                LinkKind::Wants => {}
-            });
-        }
-        let links = self.graph.links(id).iter();
-        let links = links.filter_map(|link| Some((link.kind, link.to?)));
-        let links = links.filter(|(_, other)| stays || *other != id);
-        for (kind, other) in links.collect::<Vec<_>>() {
-            self.adjust(other, |tally| match kind {
-                LinkKind::Requires => move_by(&mut tally.requirers, |face| face.active),
-                LinkKind::After => move_by(&mut tally.followers, |face| face.leaving),
-                LinkKind::Conflicts => move_by(&mut tally.rivals, |face| face.holds),
-                LinkKind::Wants => {}
-            });
-        }
-    }
-
-    fn hold_ports(&mut self, id: ServiceId, holds: bool) {
-        let Some(spec) = self.service(id).map(|service| Rc::clone(&service.spec)) else {
-            return;
-        };
-        for port in spec.ports() {
-            let Some(entry) = self.ports.get_mut(port) else {
-                continue;
-            };
-            if holds {
-                entry.holders.insert(id);
-            } else {
-                entry.holders.remove(&id);
-                self.port_freed(*port);
-            }
-        }
-    }
-
-    fn adjust(&mut self, id: ServiceId, change: impl FnOnce(&mut Tally)) {
-        let Some(service) = self.service_mut(id) else {
-            return;
-        };
-        let before = service.tally;
-        change(&mut service.tally);
-        if service.tally != before {
-            self.queue(id);
-        }
-    }
-
-    fn note(&mut self, id: ServiceId) {
-        if self.waiters.concern(id) {
-            self.noted.push(id);
-        }
-    }
-
-    /// Tells waiters what came of it. Only after settling: what a service is held back by on the
-    /// way there is not yet true.
-    fn answer_waiters(&mut self, out: &mut Vec<Action>) {
-        for id in std::mem::take(&mut self.noted) {
-            let slot = &self.slots[id.index()];
-            let service = slot.service.as_ref();
-            let Some(service) = service.filter(|_| slot.generation == id.generation) else {
-                continue;
-            };
-            let freed = self.waiters.changed(id, service, out);
-            self.disarm(&freed);
-        }
-    }
-
-    fn dismiss_waiters(&mut self, out: &mut Vec<Action>) {
-        let freed = self.waiters.dismiss(out);
-        self.disarm(&freed);
-    }
-
-    fn disarm(&mut self, waiters: &[usize]) {
-        for slot in waiters {
-            self.timers.set(Key::Waiter(*slot).place(), None);
-        }
-    }
-
-    fn queue(&mut self, id: ServiceId) {
-        let Some(slot) = self.slots.get_mut(id.index()) else {
-            return;
-        };
-        if slot.generation == id.generation && !slot.queued {
-            slot.queued = true;
-            self.dirty.push_back(id);
-        }
-    }
-
-    /// Lets every dirty service step until nothing moves. Bad news first: whoever could do better
-    /// steps only when nobody has anything worse to say, so that nothing is started on hopes that
-    /// the same event has already ended.
-    fn settle(&mut self, now: Time, out: &mut Vec<Action>) {
-        let mut left = STEPS_PER_PLACE * (self.graph.size() + self.dirty.len() + 1);
-        while let Some((id, patient)) = self.next_to_step() {
-            let Some(service) = self.service(id) else {
-                continue;
-            };
-            if service.want == Want::Gone && self.may_go(service) {
-                self.remove(id, out);
-                continue;
-            }
-            let gate = self.gate(id, service);
-            if !patient && service.hopes(gate) {
-                self.hopeful.push_back(id);
-                continue;
-            }
-            self.change(id, out, |service, out| service.pull(now, gate, id, out));
-            left -= 1;
-            if left == 0 {
-                // What is left over is taken up with the next event.
-                debug_assert!(false, "settling does not end");
-                out.push(Action::Anomaly {
-                    what: "settling does not end",
-                    service: Some(id),
-                });
-                return;
-            }
-        }
-    }
-
-    /// The next dirty service, or else the next hopeful one, and whether it waited its turn.
-    fn next_to_step(&mut self) -> Option<(ServiceId, bool)> {
-        let Some(id) = self.dirty.pop_front() else {
-            return Some((self.hopeful.pop_front()?, true));
-        };
-        if let Some(slot) = self.slots.get_mut(id.index())
-            && slot.generation == id.generation
-        {
-            slot.queued = false;
-        }
-        Some((id, false))
-    }
-
-    fn may_go(&self, service: &Service) -> bool {
-        let resting = matches!(service.state, State::Inactive | State::Exited { .. });
-        resting && service.tally.requirers == 0
-    }
-
-    fn gate(&self, id: ServiceId, service: &Service) -> Gate {
-        let tally = service.tally;
-        let port_taken = || {
-            service
-                .spec
-                .ports()
-                .iter()
-                .any(|port| self.port_holder(*port, id).is_some())
-        };
-        let hold = if self.graph.cycle(id).is_some() {
-            Some(Hold::Cycle)
-        } else if tally.missing > 0 {
-            Some(Hold::Missing)
-        } else if tally.stuck > 0 {
-            Some(Hold::Stuck)
-        } else if tally.unmet > 0 || (tally.ahead > 0 && !service.state.is_active()) {
-            Some(Hold::Waiting)
-        } else if tally.rivals > 0 {
-            Some(Hold::Conflict)
-        } else if !service.state.is_active() && port_taken() {
-            Some(Hold::Port)
-        } else {
-            None
-        };
-        Gate {
-            hold,
-            // A requirement that nobody declares was never there to be lost: it counts when the
-            // service is started next, and does not stop what runs.
-            lost: tally.lost > 0,
-            requirers_idle: self.requirers_idle(id, tally),
-            force: match self.phase {
-                Phase::Closing { force } => force,
-                Phase::Serving | Phase::Halted => Force::Polite,
-            },
-        }
-    }
-
-    fn requirers_idle(&self, id: ServiceId, tally: Tally) -> bool {
-        if tally.requirers == 0 && tally.followers == 0 {
-            return true;
-        }
-        // Links may be closed to a cycle while its members run. None of them can be the first to
-        // stop then, so they do not wait for each other.
-        let Some(own) = self.graph.cycle(id) else {
-            return false;
-        };
-        self.graph.back(id).all(|(kind, other)| {
-            let face = self.service(other).map(Service::face).unwrap_or_default();
-            let awaited = match kind {
-                LinkKind::Requires => face.active,
-                LinkKind::After => face.leaving,
-                LinkKind::Wants | LinkKind::Conflicts => false,
-            };
-            !awaited || self.graph.cycle(other) == Some(own)
-        })
-    }
-
-    /// The tally as the neighbours' faces say.
-    fn count(&self, id: ServiceId) -> Tally {
-        let mut tally = Tally::default();
-        let face = |id: ServiceId| self.service(id).map(Service::face).unwrap_or_default();
-        for link in self.graph.links(id) {
-            let other = link.to.map(face);
-            match (link.kind, other) {
-                (LinkKind::Requires, None) => tally.missing += 1,
-                (LinkKind::Requires, Some(other)) => {
-                    shift(&mut tally.unmet, false, !other.met);
-                    shift(&mut tally.stuck, false, other.stuck);
-                    shift(&mut tally.lost, false, other.lost);
-                }
-                (LinkKind::After, Some(other)) => shift(&mut tally.ahead, false, other.ahead),
-                (LinkKind::After | LinkKind::Wants | LinkKind::Conflicts, _) => {}
-            }
-        }
-        for rival in self.graph.rivals(id) {
-            shift(&mut tally.rivals, false, face(rival).holds);
-        }
-        for (kind, other) in self.graph.back(id) {
-            match kind {
-                LinkKind::Requires => shift(&mut tally.requirers, false, face(other).active),
-                LinkKind::After => shift(&mut tally.followers, false, face(other).leaving),
-                LinkKind::Wants | LinkKind::Conflicts => {}
-            }
-        }
-        tally
-    }
-
-    fn service_mut(&mut self, id: ServiceId) -> Option<&mut Service> {
-        let slot = self.slots.get_mut(id.index())?;
-        slot.service
-            .as_mut()
-            .filter(|_| slot.generation == id.generation)
-    }
-
-    fn id_at(&self, index: usize) -> Option<ServiceId> {
-        let slot = self
-            .slots
-            .get(index)
-            .filter(|slot| slot.service.is_some())?;
-        Some(ServiceId {
-            index: u32::try_from(index).ok()?,
-            generation: slot.generation,
-        })
-    }
-}
-
-fn shift(count: &mut u32, before: bool, after: bool) {
-    *count = *count + u32::from(after) - u32::from(before);
 }
 
 // What always holds between two events.

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
-use super::service::{End, Hold, Service, State, Want};
+use super::service::Service;
+use super::state::{End, Hold, State, Want};
 use super::table::{Table, set};
 use super::{Action, Outcome, ServiceId, Ticket};
 

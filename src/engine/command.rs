@@ -1,0 +1,421 @@
+//! What commands do: they set wants, and little else.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::rc::Rc;
+
+use super::graph::LinkKind;
+use super::service::Service;
+use super::spec::{Class, Status};
+use super::state::{Force, State, Want};
+use super::supervisor::{Key, Phase, Supervisor};
+use super::table::set;
+use super::waiter::Goal;
+use super::{Action, Command, Outcome, Patience, ServiceId, Signal, Spec, Ticket, Time};
+
+impl Supervisor {
+    pub(super) fn command(
+        &mut self,
+        now: Time,
+        ticket: Option<Ticket>,
+        patience: Patience,
+        command: Command,
+        out: &mut Vec<Action>,
+    ) {
+        let answer = Answer { ticket, patience };
+        let starts = match command {
+            Command::Start { .. }
+            | Command::Restart { .. }
+            | Command::StartAll
+            | Command::Put { .. }
+            | Command::Reload { .. } => true,
+            Command::Stop { .. }
+            | Command::Signal { .. }
+            | Command::Wait { .. }
+            | Command::Remove { .. }
+            | Command::StopAll
+            | Command::RemoveAll
+            | Command::Shutdown => false,
+        };
+        if starts && self.is_closing() {
+            return answer.now(Outcome::ShuttingDown, out);
+        }
+        match command {
+            Command::Start { service, deps } => {
+                self.one(service, Goal::Start, answer, out, |all, out| {
+                    all.start(&[service], true, deps, out);
+                });
+            }
+            Command::Restart { service } => {
+                self.one(service, Goal::Start, answer, out, |all, out| {
+                    all.restart(service, out);
+                });
+            }
+            Command::Stop { service } => {
+                self.one(service, Goal::Stop, answer, out, |all, out| {
+                    all.stop(&[service], out);
+                });
+            }
+            Command::Remove { service } => {
+                self.one(service, Goal::Gone, answer, out, |all, out| {
+                    let closure = all.requirers_of(&[service]);
+                    all.want_all(&closure, Want::Gone, out);
+                });
+            }
+            Command::Wait { service, goal } => self.one(service, goal, answer, out, |_, _| {}),
+            Command::Signal { service, signal } => {
+                answer.now(self.signal(service, signal, out), out);
+            }
+            Command::StartAll => {
+                let mut all = self.users();
+                all.retain(|id| {
+                    self.service(*id)
+                        .is_some_and(|service| service.spec.status == Status::Start)
+                });
+                self.start(&all, false, true, out);
+                self.bulk(&all, Goal::Start, answer, out);
+            }
+            Command::StopAll => {
+                let all = self.users();
+                self.want_all(&all, Want::Down, out);
+                self.bulk(&all, Goal::Stop, answer, out);
+            }
+            Command::RemoveAll => {
+                let all = self.users();
+                self.want_all(&all, Want::Gone, out);
+                self.bulk(&all, Goal::Gone, answer, out);
+            }
+            Command::Put { spec } => {
+                let outcome = self.reload(&[spec], None, out);
+                answer.now(outcome, out);
+            }
+            Command::Reload { specs, keep } => {
+                let outcome = self.reload(&specs, Some(&keep), out);
+                answer.now(outcome, out);
+            }
+            Command::Shutdown => {
+                self.shutdown(now, out);
+                answer.now(Outcome::Done, out);
+            }
+        }
+    }
+
+    /// A command for one service: `act`, and answer when the goal is decided.
+    fn one(
+        &mut self,
+        id: ServiceId,
+        goal: Goal,
+        answer: Answer,
+        out: &mut Vec<Action>,
+        act: impl FnOnce(&mut Self, &mut Vec<Action>),
+    ) {
+        if self.service(id).is_none() {
+            return answer.now(Outcome::Unknown, out);
+        }
+        act(self, out);
+        answer.wait(self, goal, &[id], None, out);
+    }
+
+    fn bulk(&mut self, ids: &[ServiceId], goal: Goal, answer: Answer, out: &mut Vec<Action>) {
+        let names = ids
+            .iter()
+            .filter_map(|id| Some(Rc::clone(&self.service(*id)?.spec.name)))
+            .collect::<Vec<_>>();
+        if ids.is_empty() || answer.patience == Patience::None {
+            return answer.now(
+                Outcome::Bulk {
+                    services: names,
+                    failed: Vec::new(),
+                },
+                out,
+            );
+        }
+        answer.wait(self, goal, ids, Some(names), out);
+    }
+
+    /// Wants up `roots`, and with `deps` whatever they require and want that is not up already.
+    fn start(&mut self, roots: &[ServiceId], explicit: bool, deps: bool, out: &mut Vec<Action>) {
+        let mut seen = set(roots.iter().copied());
+        let mut queue: VecDeque<ServiceId> = roots.iter().copied().collect();
+        let mut position = 0;
+        while let Some(id) = queue.pop_front() {
+            let root = position < roots.len();
+            position += 1;
+            let Some(service) = self
+                .service(id)
+                .filter(|service| service.want != Want::Gone)
+            else {
+                continue;
+            };
+            let on_its_way = service.is_on_its_way();
+            self.change(id, out, |service, _| service.rouse(root && explicit));
+            if deps && !on_its_way {
+                let pulls = |kind| matches!(kind, LinkKind::Requires | LinkKind::Wants);
+                let links = self.graph.links(id).iter().filter(|link| pulls(link.kind));
+                queue.extend(
+                    links
+                        .filter_map(|link| link.to)
+                        .filter(|to| seen.insert(*to)),
+                );
+            }
+        }
+    }
+
+    fn stop(&mut self, roots: &[ServiceId], out: &mut Vec<Action>) {
+        let closure = self.requirers_of(roots);
+        // A target in between comes back by itself when what it requires does.
+        let down: Vec<ServiceId> = closure
+            .into_iter()
+            .filter(|id| {
+                roots.contains(id)
+                    || self
+                        .service(*id)
+                        .is_some_and(|service| !service.spec.is_target())
+            })
+            .collect();
+        self.want_all(&down, Want::Down, out);
+    }
+
+    fn restart(&mut self, id: ServiceId, out: &mut Vec<Action>) {
+        let Some(service) = self.service(id) else {
+            return;
+        };
+        let up = match service.state {
+            State::Spawning { .. } | State::Running { .. } | State::Forking => true,
+            State::Stopping { .. }
+            | State::Clearing { .. }
+            | State::Inactive
+            | State::Blocked { .. }
+            | State::Backoff { .. }
+            | State::Exited { .. }
+            | State::Failed { .. } => false,
+        };
+        self.start(&[id], true, true, out);
+        if up {
+            self.change(id, out, |service, _| service.recycle());
+        }
+    }
+
+    fn signal(&self, id: ServiceId, signal: Signal, out: &mut Vec<Action>) -> Outcome {
+        let Some(service) = self.service(id) else {
+            return Outcome::Unknown;
+        };
+        let Some(pid) = service.state.pid() else {
+            return Outcome::NotRunning;
+        };
+        out.push(Action::Signal { pid, signal });
+        Outcome::Done
+    }
+
+    /// Puts `specs` in place. With `keep`, services that are neither there nor kept go.
+    fn reload(
+        &mut self,
+        specs: &[Rc<Spec>],
+        keep: Option<&[Rc<str>]>,
+        out: &mut Vec<Action>,
+    ) -> Outcome {
+        let (mut added, mut changed, mut removed, mut refused) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut starts = Vec::new();
+        if let Some(keep) = keep {
+            let mut named: BTreeSet<&str> = BTreeSet::new();
+            named.extend(specs.iter().map(|spec| &*spec.name));
+            named.extend(keep.iter().map(|name| &**name));
+            let gone: Vec<_> = self
+                .graph
+                .names()
+                .filter(|(name, _)| !named.contains(&***name))
+                .map(|(_, id)| id)
+                .collect();
+            for id in gone {
+                if let Some(service) = self
+                    .service(id)
+                    .filter(|service| service.want != Want::Gone)
+                {
+                    removed.push(service.spec.name.clone());
+                    self.change(id, out, |service, _| service.want = Want::Gone);
+                }
+            }
+        }
+        // First all links, then the changes that build on them.
+        let mut placed = Vec::new();
+        let mut returned = Vec::new();
+        let mut mended = Vec::new();
+        for spec in specs {
+            let name = spec.name.clone();
+            let Some(id) = self.find(&name) else {
+                let id = self.insert(spec);
+                let required = self.graph.back(id).any(|(kind, other)| {
+                    kind == LinkKind::Requires
+                        && self
+                            .service(other)
+                            .is_some_and(|other| other.want == Want::Up)
+                });
+                starts.extend(Some(id).filter(|_| required || spec.status == Status::Start));
+                placed.push(id);
+                added.push(name);
+                continue;
+            };
+            let Some(service) = self.service(id) else {
+                continue;
+            };
+            if service.spec.is_target() != spec.is_target() && service.state.is_active() {
+                refused.push(name);
+                continue;
+            }
+            match service.want {
+                Want::Gone => returned.push(id),
+                Want::Up | Want::Cycle | Want::Down if service.spec == *spec => continue,
+                Want::Up | Want::Cycle => {
+                    let known = Rc::clone(&service.spec);
+                    let new = spec
+                        .links
+                        .requires
+                        .iter()
+                        .filter(|name| !known.links.requires.contains(name));
+                    starts.extend(new.filter_map(|name| self.find(name)));
+                    mended.push(id);
+                }
+                Want::Down => {}
+            }
+            self.replace(id, spec);
+            placed.push(id);
+            changed.push(name);
+        }
+        self.find_cycles(&placed);
+        for id in returned {
+            self.change(id, out, |service, _| service.want = Want::Down);
+            let wanted = self
+                .service(id)
+                .is_some_and(|service| service.spec.status == Status::Start);
+            starts.extend(Some(id).filter(|_| wanted));
+        }
+        for id in mended {
+            self.change(id, out, |service, _| service.mended());
+        }
+        starts
+            .sort_unstable_by_key(|id| self.service(*id).map(|service| service.spec.name.clone()));
+        starts.dedup();
+        self.start(&starts, false, true, out);
+        Outcome::Reloaded {
+            added,
+            removed,
+            changed,
+            refused,
+        }
+    }
+
+    fn shutdown(&mut self, now: Time, out: &mut Vec<Action>) {
+        let all: Vec<_> = self.graph.names().map(|(_, id)| id).collect();
+        if self.phase == Phase::Serving {
+            self.phase = Phase::Closing {
+                force: Force::Polite,
+            };
+            let kept: Vec<_> = all
+                .into_iter()
+                .filter(|id| self.service(*id).is_some_and(|s| s.want != Want::Gone))
+                .collect();
+            self.want_all(&kept, Want::Down, out);
+            return;
+        }
+        if self.phase
+            != (Phase::Closing {
+                force: Force::Polite,
+            })
+        {
+            return;
+        }
+        self.phase = Phase::Closing { force: Force::Kill };
+        for id in all {
+            self.hurry(now, id, out);
+        }
+    }
+
+    /// What was asked politely is killed now, if that is the phase.
+    pub(super) fn hurry(&mut self, now: Time, id: ServiceId, out: &mut Vec<Action>) {
+        let polite = self.service(id).is_some_and(|service| match service.state {
+            State::Stopping { force, .. } | State::Clearing { force, .. } => force == Force::Polite,
+            State::Inactive
+            | State::Blocked { .. }
+            | State::Forking
+            | State::Spawning { .. }
+            | State::Running { .. }
+            | State::Backoff { .. }
+            | State::Exited { .. }
+            | State::Failed { .. } => false,
+        });
+        let hurried = self.phase == (Phase::Closing { force: Force::Kill });
+        if polite && hurried {
+            self.fact(id, out, |service, out| {
+                service.deadline_passed(now, id, out)
+            });
+        }
+    }
+
+    fn want_all(&mut self, ids: &[ServiceId], want: Want, out: &mut Vec<Action>) {
+        for id in ids {
+            self.change(*id, out, |service, _| {
+                if service.want != Want::Gone {
+                    service.want = want;
+                }
+            });
+        }
+    }
+
+    /// `roots` and all that require them, directly or not.
+    fn requirers_of(&self, roots: &[ServiceId]) -> Vec<ServiceId> {
+        let mut seen = set(roots.iter().copied());
+        let mut closure: Vec<ServiceId> = roots.to_vec();
+        let mut next = 0;
+        while let Some(id) = closure.get(next).copied() {
+            next += 1;
+            let back = self
+                .graph
+                .back(id)
+                .filter(|(kind, _)| *kind == LinkKind::Requires);
+            closure.extend(
+                back.map(|(_, other)| other)
+                    .filter(|other| seen.insert(*other)),
+            );
+        }
+        closure
+    }
+
+    fn users(&self) -> Vec<ServiceId> {
+        let of_user = |(_, service): &(ServiceId, &Service)| service.spec.class == Class::User;
+        self.services().filter(of_user).map(|(id, _)| id).collect()
+    }
+}
+
+/// How a command is answered.
+#[derive(Clone, Copy)]
+struct Answer {
+    ticket: Option<Ticket>,
+    patience: Patience,
+}
+
+impl Answer {
+    fn now(self, outcome: Outcome, out: &mut Vec<Action>) {
+        if let Some(ticket) = self.ticket {
+            out.push(Action::Reply { ticket, outcome });
+        }
+    }
+
+    fn wait(
+        self,
+        all: &mut Supervisor,
+        goal: Goal,
+        ids: &[ServiceId],
+        bulk: Option<Vec<Rc<str>>>,
+        out: &mut Vec<Action>,
+    ) {
+        match (self.ticket, self.patience) {
+            (None, _) | (_, Patience::None) => self.now(Outcome::Done, out),
+            (Some(ticket), Patience::Until(deadline)) => {
+                let slot = all.waiters.add(ticket, goal, ids.iter().copied(), bulk);
+                all.timers.set(Key::Waiter(slot).place(), deadline);
+                // What is already so is an answer too.
+                all.noted.extend(ids);
+            }
+        }
+    }
+}
