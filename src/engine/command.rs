@@ -57,7 +57,7 @@ impl Supervisor {
             }
             Command::Remove { service } => {
                 self.one(service, Goal::Gone, answer, out, |all, out| {
-                    let closure = all.requirers_of(&[service]);
+                    let closure = all.with_requirers(&[service]);
                     all.want_all(&closure, Want::Gone, out);
                 });
             }
@@ -161,7 +161,7 @@ impl Supervisor {
     }
 
     fn stop(&mut self, roots: &[ServiceId], out: &mut Vec<Action>) {
-        let closure = self.requirers_of(roots);
+        let closure = self.with_requirers(roots);
         // A target in between comes back by itself when what it requires does.
         let down: Vec<ServiceId> = closure
             .into_iter()
@@ -361,8 +361,9 @@ impl Supervisor {
         }
     }
 
-    /// `roots` and all that require them, directly or not.
-    fn requirers_of(&self, roots: &[ServiceId]) -> Vec<ServiceId> {
+    /// `roots` and all that require them, directly or not; requirers stand behind.
+    #[must_use]
+    pub fn with_requirers(&self, roots: &[ServiceId]) -> Vec<ServiceId> {
         let mut seen = set(roots.iter().copied());
         let mut closure: Vec<ServiceId> = roots.to_vec();
         let mut next = 0;
@@ -380,7 +381,9 @@ impl Supervisor {
         closure
     }
 
-    fn users(&self) -> Vec<ServiceId> {
+    /// The services that bulk commands are for, by name.
+    #[must_use]
+    pub fn users(&self) -> Vec<ServiceId> {
         let of_user = |(_, service): &(ServiceId, &Service)| service.spec.class == Class::User;
         self.services().filter(of_user).map(|(id, _)| id).collect()
     }

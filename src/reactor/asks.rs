@@ -10,7 +10,7 @@ use super::clients::ClientId;
 use super::{Reactor, child, command};
 use crate::config::{self, SetError};
 use crate::engine::spec::{Exec, Program};
-use crate::engine::{Command, Hold, Outcome, ServiceId, Signal, Spec, State};
+use crate::engine::{Command, Hold, ServiceId, Signal, Spec, State};
 use crate::rpc::{Ask, Code, Form, LogQuery, LogShape, Refusal, SystemVerb};
 use crate::rpc::{
     text,
@@ -35,23 +35,10 @@ impl Reactor {
             Ask::Get(id) => self.spec(id).map(|spec| config::to_value(&spec)),
             Ask::Set(params) => self.set(params),
             Ask::Delete(id, timeout) => {
-                self.delete(client, request, id, timeout);
-                return None;
+                return self.delete(client, request, id, timeout).err().map(Err);
             }
-            Ask::DeleteAll(wait) => {
-                self.command(
-                    client,
-                    request.cloned(),
-                    Command::RemoveAll,
-                    wait,
-                    Form::Bulk("deleted"),
-                );
-                return None;
-            }
-            Ask::Reload => match self.reload(Some((client, request))) {
-                Ok(()) => return None,
-                Err(refusal) => Err(refusal),
-            },
+            Ask::DeleteAll(wait) => return self.delete_all(client, request, wait).err().map(Err),
+            Ask::Reload => return self.reload(Some((client, request))).err().map(Err),
             Ask::Stats(id) => Ok(self.stats(id)),
             Ask::Children(id) => Ok(self.children(id)),
             Ask::Why(id) => self.why(id),
@@ -127,39 +114,46 @@ impl Reactor {
         Ok(())
     }
 
-    /// How the outcome of a command is told to who asked.
-    pub(super) fn answer_of(&mut self, form: &Form, outcome: Outcome) -> Answer {
-        if let (Form::Ok { name, .. }, Outcome::Done) = (form, &outcome)
-            && let Some(text) = self.files.take_undeleted(name)
-        {
-            return Err(Refusal::new(Code::Internal, text));
+    /// Files go first, the dependents' before the service's own: whoever reads the directory from
+    /// now on does not find it, whatever becomes of this server.
+    fn delete_files(&mut self, services: &[ServiceId]) -> Result<(), Refusal> {
+        for id in services.iter().rev() {
+            let name = self.spec(*id)?.name.clone();
+            let deleted = self.files.delete(&name);
+            deleted.map_err(|text| Refusal::new(Code::Internal, text))?;
         }
-        crate::rpc::render(&self.supervisor, form, outcome)
+        Ok(())
     }
 
     fn delete(
         &mut self,
         client: ClientId,
         request: Option<&Value>,
-        id: ServiceId,
+        service: ServiceId,
         timeout: Option<Duration>,
-    ) {
-        let name = self
-            .spec(id)
-            .map(|spec| spec.name.to_string())
-            .unwrap_or_default();
+    ) -> Result<(), Refusal> {
+        let name = self.spec(service)?.name.to_string();
+        self.delete_files(&self.supervisor.with_requirers(&[service]))?;
         let form = Form::Ok {
-            service: id,
+            service,
             name,
             state: false,
         };
-        self.command(
-            client,
-            request.cloned(),
-            Command::Remove { service: id },
-            Some(timeout),
-            form,
-        );
+        let remove = Command::Remove { service };
+        self.command(client, request.cloned(), remove, Some(timeout), form);
+        Ok(())
+    }
+
+    fn delete_all(
+        &mut self,
+        client: ClientId,
+        request: Option<&Value>,
+        wait: Option<Option<Duration>>,
+    ) -> Result<(), Refusal> {
+        self.delete_files(&self.supervisor.users())?;
+        let form = Form::Bulk("deleted");
+        self.command(client, request.cloned(), Command::RemoveAll, wait, form);
+        Ok(())
     }
 
     fn set(&mut self, params: Value) -> Answer {

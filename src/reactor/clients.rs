@@ -111,16 +111,12 @@ impl Clients {
         Ok(evicted)
     }
 
-    /// Drops the client that was idle longest; one whose request is being worked on is not idle.
+    /// Drops the client that was heard of longest ago; one whose request is being worked on only
+    /// if there is no other.
     pub(super) fn evict(&mut self) -> Option<ClientId> {
-        let idle = self
-            .slots
-            .iter()
-            .enumerate()
-            .filter_map(|(slot, client)| Some((slot, client.as_ref()?)));
-        let (slot, _) = idle
-            .filter(|(_, client)| !client.waiting)
-            .min_by_key(|(_, client)| client.heard)?;
+        let all = self.slots.iter().enumerate();
+        let all = all.filter_map(|(slot, client)| Some((slot, client.as_ref()?)));
+        let (slot, _) = all.min_by_key(|(_, client)| (client.waiting, client.heard))?;
         let client = self.slots[slot].take()?;
         Some(ClientId {
             slot,

@@ -132,6 +132,14 @@ impl Families {
         }
     }
 
+    /// The main process has ended: those who are left are asked once more. A process that was
+    /// only just forked may have taken the first signal with a handler that it then gave up.
+    pub(super) fn ask_again(&mut self, service: ServiceId) {
+        if let Some(family) = self.of.get_mut(service) {
+            family.asked = Vec::new();
+        }
+    }
+
     /// Signals what an ended main process left behind. Says whether nothing is left.
     pub(super) fn sweep(
         &mut self,

@@ -13,8 +13,6 @@ use crate::engine::Spec;
 pub(super) struct Files {
     dirs: Dirs,
     paths: BTreeMap<Rc<str>, PathBuf>,
-    /// Files of removed services that could not be deleted, with why.
-    undeleted: Vec<(Rc<str>, String)>,
 }
 
 /// What reading the directories brought.
@@ -34,7 +32,6 @@ impl Files {
         Self {
             dirs,
             paths: BTreeMap::new(),
-            undeleted: Vec::new(),
         }
     }
 
@@ -104,25 +101,20 @@ impl Files {
         self.dirs.system.is_some() && self.paths.get(name).and_then(dir) == self.dirs.system
     }
 
-    /// A service was removed on request, and its file goes with it. After a reload its file is
-    /// gone already, or is not its any more.
-    pub(super) fn removed(&mut self, name: &Rc<str>) {
-        let Some(path) = self.paths.remove(name) else {
-            return;
+    /// Deletes the file of a service that is going to be removed. From then on a reload does not
+    /// find it, nor does the next server.
+    ///
+    /// # Errors
+    /// With one sentence, if it can't be deleted; then it is as it was.
+    pub(super) fn delete(&mut self, name: &str) -> Result<(), String> {
+        let Some(path) = self.paths.get(name) else {
+            return Ok(());
         };
-        if let Err(error) = config::remove(&path) {
-            let text = format!(
-                "failed to delete config file for service '{name}': {}: {error}",
-                path.display()
-            );
-            log::error!("{text}");
-            self.undeleted.push((Rc::clone(name), text));
-        }
-    }
-
-    /// Why the file of a removed service is still there, if it is.
-    pub(super) fn take_undeleted(&mut self, name: &str) -> Option<String> {
-        let place = self.undeleted.iter().position(|(of, _)| **of == *name)?;
-        Some(self.undeleted.swap_remove(place).1)
+        config::remove(path).map_err(|error| {
+            let path = path.display();
+            format!("failed to delete config file for service '{name}': {path}: {error}")
+        })?;
+        self.paths.remove(name);
+        Ok(())
     }
 }

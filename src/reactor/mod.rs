@@ -297,7 +297,10 @@ impl Reactor {
                         .kill(&self.supervisor, service, pid, mode, signal);
                 }
             }
-            Action::Sweep { service, signal } => self.sweep(service, signal),
+            Action::Sweep { service, signal } => {
+                self.families.ask_again(service);
+                self.sweep(service, signal);
+            }
             Action::Signal { pid, signal } => {
                 // Before its setsid a child has no group of its own yet.
                 if !kill::kill_group(pid, signal) {
@@ -381,7 +384,6 @@ impl Reactor {
         self.runs.removed(service);
         self.families.removed(service);
         self.obstacles.remove(service);
-        self.files.removed(name);
     }
 
     fn reply(&mut self, ticket: Ticket, outcome: Outcome) {
@@ -394,7 +396,7 @@ impl Reactor {
             form,
             ..
         } = self.tickets.swap_remove(place);
-        let answer = self.answer_of(&form, outcome);
+        let answer = rpc::render(&self.supervisor, &form, outcome);
         self.clients.answer(client, request.as_ref(), &answer);
     }
 

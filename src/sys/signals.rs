@@ -3,7 +3,8 @@
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use nix::libc;
+use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 /// What the server is told by signals.
@@ -17,6 +18,9 @@ pub enum Notice {
     Reload,
 }
 
+/// The highest signal there is (`SIGRTMAX`, `signal(7)`).
+const LAST_SIGNAL: libc::c_int = 64;
+
 /// The signals of the server, blocked and read from a descriptor.
 #[derive(Debug)]
 pub struct Signals(SignalFd);
@@ -28,18 +32,9 @@ impl Signals {
     /// # Errors
     /// As `signalfd(2)`.
     pub fn block() -> io::Result<Self> {
-        for signal in
-            Signal::iterator().filter(|signal| !matches!(signal, Signal::SIGKILL | Signal::SIGSTOP))
-        {
-            let handler = if signal == Signal::SIGPIPE {
-                SigHandler::SigIgn
-            } else {
-                SigHandler::SigDfl
-            };
-            let action = SigAction::new(handler, SaFlags::empty(), SigSet::empty());
-            // SAFETY: no handler function is installed, so nothing of ours runs in signal context.
-            unsafe { sigaction(signal, &action)? };
-        }
+        (1..=LAST_SIGNAL).for_each(forget);
+        // SAFETY: ignoring a signal runs no code of ours.
+        unsafe { signal(Signal::SIGPIPE, SigHandler::SigIgn)? };
         let mut mask = SigSet::empty();
         for signal in [
             Signal::SIGCHLD,
@@ -73,5 +68,24 @@ impl Signals {
 impl AsRawFd for Signals {
     fn as_raw_fd(&self) -> RawFd {
         self.0.as_raw_fd()
+    }
+}
+
+/// Gives a signal its default disposition. By the bare system call, as the C library keeps two of
+/// the real-time signals to itself and does not touch those; what can't be changed stays.
+fn forget(number: libc::c_int) {
+    /// The kernel's `struct sigaction`: handler, flags, restorer and mask, all of them nothing.
+    const DEFAULT: [u64; 4] = [0; 4];
+    let mask_bytes: usize = 8;
+    let none = std::ptr::null_mut::<u64>();
+    // SAFETY: the kernel reads one structure, and is told that there is no place for the old one.
+    unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigaction,
+            number,
+            DEFAULT.as_ptr(),
+            none,
+            mask_bytes,
+        );
     }
 }
