@@ -24,8 +24,8 @@
 //!
 //! # The rule: perform before you poll
 //!
-//! Every action of a turn is performed, and every fact it yields is handled, before the loop waits
-//! again. What a client is told is already true. It follows that
+//! Every action is performed, and every fact it yields is handled, before the loop waits again. What
+//! a client is told is already true. It follows that
 //!
 //! - exec is not waited for: the fork returns at once, and a close-on-exec pipe says later how exec
 //!   went. That pipe is drained before the exit of its process is told, so the order is always
@@ -33,7 +33,8 @@
 //! - the dead are looked at before they are taken (`waitid` with `WNOWAIT`), so that while the
 //!   engine decides, a process number and a session number mean what they meant;
 //! - nothing blocks: reads and writes come back at once, a turn gives each descriptor a bounded
-//!   share, and what is left over is taken up in the next turn before the loop sleeps.
+//!   share, and starts or signals a bounded number of processes. What is left over is taken up in
+//!   the next turn, before the loop sleeps, and clients are heard in between.
 //!
 //! # Facts push, wants pull
 //!

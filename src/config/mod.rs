@@ -38,7 +38,7 @@ pub use exec::{find_program, words};
 pub use file::{from_value, to_value};
 pub use keys::{KEYS, Key, REQUIRED, SERVICE_SECTIONS, TARGET_SECTIONS};
 pub use rules::SetError;
-pub use store::{remove, write};
+pub use store::{remove, sync, write};
 pub use text::to_toml;
 
 use crate::engine::Spec;

@@ -28,20 +28,15 @@ pub fn write(dir: &Path, spec: &Spec) -> io::Result<PathBuf> {
     Ok(path)
 }
 
-/// Removes a service file; one that is already gone is fine.
+/// Removes a service file; one that is already gone is fine. [`sync`] makes it last.
 ///
 /// # Errors
 /// Whatever kept the file from being removed.
 pub fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        Ok(()) | Err(_) => {}
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
     }
-    let parent = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
-    sync(parent.unwrap_or(Path::new(".")));
-    Ok(())
 }
 
 fn write_draft(draft: &Path, path: &Path, text: &str) -> io::Result<()> {
@@ -57,6 +52,6 @@ fn write_draft(draft: &Path, path: &Path, text: &str) -> io::Result<()> {
 
 /// Brings a change of the directory to disk. The change itself is done, and some filesystems
 /// know no such thing for directories, so a failure here is not one of the caller.
-fn sync(dir: &Path) {
+pub fn sync(dir: &Path) {
     let _ = File::open(dir).and_then(|dir| dir.sync_all());
 }

@@ -265,7 +265,7 @@ pub enum Command {
 /// What is to be done.
 #[derive(Clone, Debug)]
 pub enum Action {
-    /// Start a process for the service. Answered in the same turn by `Forked`, `ForkFailed` or
+    /// Start a process for the service. Answered, when its turn comes, by `Forked`, `ForkFailed` or
     /// `Obstructed`.
     Spawn {
         /// The service.

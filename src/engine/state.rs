@@ -12,7 +12,7 @@ pub enum State {
         /// By what.
         hold: Hold,
     },
-    /// Its process was asked for; the answer comes within this turn.
+    /// Its process was asked for; the answer is due from the shell.
     Forking,
     /// Its process exists and is on its way to the program.
     Spawning {

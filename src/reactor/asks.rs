@@ -117,12 +117,13 @@ impl Reactor {
     /// Files go first, the dependents' before the service's own: whoever reads the directory from
     /// now on does not find it, whatever becomes of this server.
     fn delete_files(&mut self, services: &[ServiceId]) -> Result<(), Refusal> {
-        for id in services.iter().rev() {
-            let name = self.spec(*id)?.name.clone();
-            let deleted = self.files.delete(&name);
-            deleted.map_err(|text| Refusal::new(Code::Internal, text))?;
-        }
-        Ok(())
+        let names: Vec<Rc<str>> = services
+            .iter()
+            .rev()
+            .filter_map(|id| Some(self.spec(*id).ok()?.name.clone()))
+            .collect();
+        let deleted = self.files.delete(&names);
+        deleted.map_err(|text| Refusal::new(Code::Internal, text))
     }
 
     fn delete(

@@ -20,7 +20,7 @@ const OUTPUT_PAUSE_BYTES: usize = 256 << 10;
 const BATCH_BYTES: usize = 8 << 20;
 
 /// Bytes read from one client in one turn.
-const READ_BYTES: usize = 64 << 10;
+const READ_BYTES: usize = 16 << 10;
 
 /// Who asks: a place in the table, and who is there now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

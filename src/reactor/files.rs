@@ -101,12 +101,19 @@ impl Files {
         self.dirs.system.is_some() && self.paths.get(name).and_then(dir) == self.dirs.system
     }
 
-    /// Deletes the file of a service that is going to be removed. From then on a reload does not
-    /// find it, nor does the next server.
+    /// Deletes the files of services that are going to be removed. From then on a reload does not
+    /// find them, nor does the next server.
     ///
     /// # Errors
-    /// With one sentence, if it can't be deleted; then it is as it was.
-    pub(super) fn delete(&mut self, name: &str) -> Result<(), String> {
+    /// With one sentence, at the first that can't be deleted; it and those after it are as they
+    /// were.
+    pub(super) fn delete(&mut self, names: &[Rc<str>]) -> Result<(), String> {
+        let deleted = names.iter().try_for_each(|name| self.delete_one(name));
+        config::sync(&self.dirs.services);
+        deleted
+    }
+
+    fn delete_one(&mut self, name: &str) -> Result<(), String> {
         let Some(path) = self.paths.get(name) else {
             return Ok(());
         };

@@ -28,7 +28,7 @@ use self::files::Files;
 use self::runs::Runs;
 use crate::config::Dirs;
 use crate::engine::{
-    Action, Command, Event, Outcome, Patience, ServiceId, Signal, SpawnError, State, Step,
+    Action, Command, Event, Outcome, Patience, Pid, ServiceId, Signal, SpawnError, State, Step,
     Supervisor, Table, Ticket,
 };
 use crate::rpc::{self, Form};
@@ -57,6 +57,10 @@ const FIRST: usize = 4;
 /// Dead children in one turn; the sockets are looked at between.
 const DEAD_A_TURN: usize = 256;
 
+/// Processes started, or trees signalled, in one turn. Each may take a millisecond on a busy
+/// machine, and clients shall not notice.
+const DEEDS_A_TURN: usize = 8;
+
 /// How long processes that an earlier server left behind may take to end, when a new one starts.
 const PREDECESSOR_PATIENCE: Duration = Duration::from_secs(3);
 
@@ -71,6 +75,10 @@ pub struct Reactor {
     listener: Listener,
     supervisor: Supervisor,
     inbox: VecDeque<Event>,
+    /// Actions that take their time, in the order in which they came up.
+    deeds: VecDeque<Deed>,
+    /// How many of them this turn still may do.
+    deeds_left: usize,
     runs: Runs,
     families: Families,
     clients: Clients,
@@ -83,7 +91,21 @@ pub struct Reactor {
     /// More has happened than this turn took in.
     more_dead: bool,
     more_connections: bool,
+    /// Connections are there that can't be taken on before a descriptor is free.
+    connections_wait: bool,
     halted: bool,
+}
+
+/// An action that costs forks or looks at processes.
+enum Deed {
+    Spawn {
+        service: ServiceId,
+    },
+    Kill {
+        service: ServiceId,
+        pid: Pid,
+        signal: Signal,
+    },
 }
 
 /// Who waits for a ticket's answer.
@@ -139,6 +161,8 @@ impl Reactor {
             listener,
             supervisor: Supervisor::default(),
             inbox: VecDeque::new(),
+            deeds: VecDeque::new(),
+            deeds_left: DEEDS_A_TURN,
             runs: Runs::new(Slate { null, open_files }),
             families,
             clients: Clients::default(),
@@ -148,6 +172,7 @@ impl Reactor {
             obstacles: Table::default(),
             more_dead: false,
             more_connections: false,
+            connections_wait: false,
             halted: false,
         };
         reactor.load()?;
@@ -174,14 +199,17 @@ impl Reactor {
         let busy = self.runs.is_busy()
             || self.clients.is_busy()
             || self.more_dead
-            || self.more_connections;
+            || self.more_connections
+            || !self.deeds.is_empty();
         match self.poll.poll(events, busy.then_some(Duration::ZERO)) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
             other => other?,
         }
         self.families.stale();
+        self.deeds_left = DEEDS_A_TURN;
         let mut dead = std::mem::take(&mut self.more_dead);
         let mut connections = std::mem::take(&mut self.more_connections);
+        connections |= std::mem::take(&mut self.connections_wait);
         let mut inbox = std::mem::take(&mut self.inbox);
         self.runs.go_on(&mut |event| inbox.push_back(event));
         for event in events.iter() {
@@ -270,32 +298,63 @@ impl Reactor {
         self.handle_inbox();
     }
 
+    /// Handles every event, and what comes of it. Deeds that take their time have a share of the
+    /// turn; what is beyond it is done in the next one, and clients are heard in between.
     fn handle_inbox(&mut self) {
         let mut actions = Vec::new();
-        while let Some(event) = self.inbox.pop_front() {
-            self.supervisor.handle(clock::now(), event, &mut actions);
-            for action in actions.drain(..) {
-                self.perform(action);
+        loop {
+            while let Some(event) = self.inbox.pop_front() {
+                self.supervisor.handle(clock::now(), event, &mut actions);
+                for action in actions.drain(..) {
+                    self.perform(action);
+                }
+            }
+            if self.deeds_left == 0 {
+                return;
+            }
+            let Some(deed) = self.deeds.pop_front() else {
+                return;
+            };
+            self.deeds_left -= 1;
+            self.accomplish(deed);
+        }
+    }
+
+    fn accomplish(&mut self, deed: Deed) {
+        match deed {
+            Deed::Spawn { service } => {
+                let fact = self.spawn(service);
+                self.inbox.push_back(fact);
+            }
+            Deed::Kill {
+                service,
+                pid,
+                signal,
+            } => {
+                // The process may have ended, and its number be another's, while this was due.
+                let found = self.supervisor.service(service);
+                if let Some(found) = found.filter(|found| found.state().pid() == Some(pid)) {
+                    let mode = found.spec().lifecycle.kill_mode;
+                    self.families
+                        .kill(&self.supervisor, service, pid, mode, signal);
+                }
             }
         }
     }
 
     fn perform(&mut self, action: Action) {
         match action {
-            Action::Spawn { service } => {
-                let fact = self.spawn(service);
-                self.inbox.push_back(fact);
-            }
+            Action::Spawn { service } => self.deeds.push_back(Deed::Spawn { service }),
             Action::KillTree {
                 service,
                 pid,
                 signal,
             } => {
-                if let Some(found) = self.supervisor.service(service) {
-                    let mode = found.spec().lifecycle.kill_mode;
-                    self.families
-                        .kill(&self.supervisor, service, pid, mode, signal);
-                }
+                self.deeds.push_back(Deed::Kill {
+                    service,
+                    pid,
+                    signal,
+                });
             }
             Action::Sweep { service, signal } => {
                 self.families.ask_again(service);

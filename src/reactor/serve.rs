@@ -33,6 +33,7 @@ impl Reactor {
                     // Out of descriptors: one idle client makes room, and the rest has to wait.
                     log::warn!("accept: {error}");
                     let Some(client) = self.clients.evict() else {
+                        self.connections_wait = true;
                         return;
                     };
                     self.hung_up(client);

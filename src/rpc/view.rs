@@ -264,18 +264,11 @@ pub fn status_full(all: &Supervisor, id: ServiceId, service: &Service, now: Time
 }
 
 pub(super) fn uptime(service: &Service, now: Time) -> Option<u64> {
-    match service.state() {
-        State::Running { since, .. } => Some(now.since(since).as_secs()),
-        State::Inactive
-        | State::Blocked { .. }
-        | State::Forking
-        | State::Spawning { .. }
-        | State::Stopping { .. }
-        | State::Clearing { .. }
-        | State::Backoff { .. }
-        | State::Exited { .. }
-        | State::Failed { .. } => None,
-    }
+    let state = service.state();
+    let since = state
+        .since()
+        .filter(|_| matches!(state, State::Running { .. }))?;
+    Some(now.since(since).as_secs())
 }
 
 fn dependencies(all: &Supervisor, id: ServiceId) -> Vec<Value> {
