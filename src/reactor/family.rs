@@ -298,27 +298,40 @@ impl Families {
         main: Option<Pid>,
         mode: KillMode,
     ) -> Vec<Stat> {
+        let mut roots = self.roots(all, service, main);
+        for _ in 0..ROUNDS {
+            if roots.is_empty() {
+                break;
+            }
+            let family = self.children.family(roots.clone());
+            let mut living: Vec<Stat> = family.into_iter().filter_map(procfs::stat).collect();
+            living.retain(|stat| !stat.is_dead());
+            if !living.is_empty() {
+                let session = self.of.get(service).and_then(|family| family.main);
+                let session = session.map(Pid::number);
+                living.retain(|stat| mode != KillMode::Group || Some(stat.group) == session);
+                return living;
+            }
+            // A root that died while it was looked at has left us its children.
+            self.stale();
+            let now = self.roots(all, service, main);
+            if now == roots {
+                break;
+            }
+            roots = now;
+        }
+        Vec::new()
+    }
+
+    /// The main process of a service, if it lives, and its orphans.
+    fn roots(&mut self, all: &Supervisor, service: ServiceId, main: Option<Pid>) -> Vec<Pid> {
         self.take_stock(all);
         let orphans = self
             .orphans
             .iter()
             .filter(|orphan| orphan.service == Some(service));
-        let orphans = orphans.map(|orphan| orphan.pid);
-        let roots: Vec<Pid> = main.into_iter().chain(orphans).collect();
-        if roots.is_empty() {
-            return Vec::new();
-        }
-        let session = self
-            .of
-            .get(service)
-            .and_then(|family| family.main)
-            .map(Pid::number);
-        let family = self.children.family(roots);
-        family
-            .into_iter()
-            .filter_map(procfs::stat)
-            .filter(|stat| !stat.is_dead())
-            .filter(|stat| mode != KillMode::Group || Some(stat.group) == session)
+        main.into_iter()
+            .chain(orphans.map(|orphan| orphan.pid))
             .collect()
     }
 

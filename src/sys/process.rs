@@ -70,10 +70,14 @@ pub fn spawn(launch: &Launch, slate: &Slate) -> Result<Child, SpawnError> {
         stdout: &stdout_writer,
         stderr: &stderr_writer,
     };
+    let server = std::process::id();
     // SAFETY: the server has a single thread, so the child inherits no lock that another holds;
     // it makes system calls only and leaves by exec or _exit.
     match unsafe { fork() }.map_err(failed)? {
-        ForkResult::Child => become_program(launch, &vectors, slate, &ends),
+        ForkResult::Child => {
+            die_with(server);
+            become_program(launch, &vectors, slate, &ends)
+        }
         ForkResult::Parent { child } => {
             let pid = Pid::new(child.as_raw()).expect("fork gives a positive number");
             Ok(Child {
@@ -165,6 +169,18 @@ fn become_program(launch: &Launch, vectors: &Vectors, slate: &Slate, ends: &Ends
     unsafe { libc::_exit(127) }
 }
 
+/// Until its program runs a child shares the server's lock and socket, and carries no mark: if the
+/// server is killed meanwhile it has to go too, or the next server finds both taken
+/// (`PR_SET_PDEATHSIG`, `prctl(2)`).
+fn die_with(server: u32) {
+    // SAFETY: this prctl takes plain numbers.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+    if std::os::unix::process::parent_id() != server {
+        // SAFETY: _exit ends the process without running anything of the parent's.
+        unsafe { libc::_exit(127) };
+    }
+}
+
 fn prepare(launch: &Launch, slate: &Slate, ends: &Ends<'_>) -> Result<(), (Step, nix::Error)> {
     setsid().map_err(|errno| (Step::Session, errno))?;
     dup2_stdin(&slate.null).map_err(|errno| (Step::Stdio, errno))?;
@@ -186,6 +202,8 @@ fn prepare(launch: &Launch, slate: &Slate, ends: &Ends<'_>) -> Result<(), (Step,
 
 /// Tries each place; comes back with the errno that says most if none will do.
 fn exec(launch: &Launch, vectors: &Vectors) -> i32 {
+    // SAFETY: this prctl takes plain numbers. The program itself does not end with the server.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, 0) };
     let mut said = libc::ENOENT;
     for program in &launch.programs {
         // SAFETY: both vectors end with a null pointer and point into `launch`, which outlives this.

@@ -7,7 +7,14 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
+use nix::poll::poll;
 use nix::sys::stat::{Mode, umask};
+
+/// How often the lock of a socket is tried before another server is believed to have it.
+const LOCK_TRIES: usize = 20;
+
+/// Milliseconds between two tries.
+const LOCK_PAUSE_MS: u8 = 10;
 
 /// A listening socket that is ours alone. The file goes with it.
 #[derive(Debug)]
@@ -79,13 +86,17 @@ fn lock(path: &Path) -> io::Result<Flock<File>> {
         .truncate(false)
         .write(true)
         .open(lock_path(path))?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
-        if errno == nix::Error::EWOULDBLOCK {
-            taken()
-        } else {
-            errno.into()
+    let mut file = file;
+    for _ in 0..LOCK_TRIES {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(lock),
+            Err((back, nix::Error::EWOULDBLOCK)) => file = back,
+            Err((_, errno)) => return Err(errno.into()),
         }
-    })
+        // The last child of a server that was killed may hold it for a moment longer.
+        poll(&mut [], LOCK_PAUSE_MS)?;
+    }
+    Err(taken())
 }
 
 fn lock_path(path: &Path) -> PathBuf {
