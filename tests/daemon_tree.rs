@@ -126,7 +126,8 @@ fn daemons() -> impl Iterator<Item = &'static str> {
         .map(|(name, ..)| *name)
 }
 
-/// Waits until each daemon has told of its start, so that all of them heed SIGTERM.
+/// Waits until each daemon has told of its start and has its child, so that all of them heed
+/// SIGTERM.
 fn all_told(sandbox: &Sandbox, times: usize) {
     let told = || {
         let lines = sandbox.lines("order");
@@ -136,7 +137,10 @@ fn all_told(sandbox: &Sandbox, times: usize) {
                 .filter(|line| **line == format!("{name} up"))
                 .count()
         };
-        daemons().all(|name| count(name) >= times)
+        daemons().all(|name| {
+            let family = sandbox.ask("service.children", json!({"name": name}));
+            count(name) >= times && family["children"][0]["name"] == "sleep"
+        })
     };
     assert!(
         wait_until(told),
@@ -541,14 +545,39 @@ fn leftovers_are_cleared_before_the_next_run() {
     );
 }
 
+/// A shell that was just forked takes a signal with its parent's handler, and then forgets it.
+#[test]
+fn a_signal_that_was_lost_on_the_way_to_exec_is_sent_again() {
+    let mut sandbox = Sandbox::new();
+    sandbox.env("DIR", &sandbox.text(""));
+    let child = "trap \"echo lost > $DIR/lost; trap - TERM\" TERM; echo $$ > $DIR/child; \
+                 while :; do read line < $DIR/fifo; done";
+    let main = "trap \"while [ ! -s $DIR/lost ]; do :; done; exit 0\" TERM; \
+                while :; do read line < $DIR/fifo; done";
+    let exec = format!("mkfifo $DIR/fifo; sh -c '{child}' & {main}");
+    let body = format!(
+        "exec = {}\n[lifecycle]\nstop_timeout_ms = 600000",
+        quoted(&exec)
+    );
+    sandbox.service("forgetful", &body);
+    sandbox.start();
+    let child = sandbox.wait_pid_file("child");
+    sandbox.ask("service.stop", json!({"name": "forgetful"}));
+    let stopped = sandbox.await_goal("forgetful", "stopped");
+    if is_alive(child) {
+        signal(child, Signal::SIGKILL);
+    }
+    assert!(stopped.is_ok(), "{stopped:?}\n{}", sandbox.log());
+}
+
 #[test]
 fn kill_mode_says_what_a_stop_may_kill() {
     let mut sandbox = Sandbox::new();
     sandbox.env("DIR", &sandbox.text(""));
     for mode in ["tree", "group", "main"] {
         let exec = format!(
-            "sleep 1000 & echo $! > $DIR/{mode}.near; setsid sleep 1000 & echo $! > $DIR/{mode}.far; \
-             exec sleep 1000"
+            "sh -c 'echo $$ > $DIR/{mode}.near; exec sleep 1000' & \
+             setsid sh -c 'echo $$ > $DIR/{mode}.far; exec sleep 1000' & exec sleep 1000"
         );
         let body = format!(
             "exec = {}\n[lifecycle]\nkill_mode = \"{mode}\"\nstop_timeout_ms = 5000",
@@ -567,7 +596,7 @@ fn kill_mode_says_what_a_stop_may_kill() {
         let far = sandbox.wait_pid_file(&format!("{mode}.far"));
         let main = sandbox.pid(mode);
         sandbox.done("service.restart", mode);
-        assert_eq!(is_alive(main), false, "{mode}");
+        assert!(!is_alive(main), "{mode}");
         assert_eq!(is_alive(near), near_lives, "{mode}: near");
         assert_eq!(is_alive(far), far_lives, "{mode}: far");
         sandbox.done("service.stop", mode);

@@ -7,15 +7,16 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::clients::ClientId;
-use super::{Reactor, child, command};
+use super::{PREDECESSOR_PATIENCE, Reactor, child, command};
 use crate::config::{self, SetError};
-use crate::engine::spec::{Exec, Program};
+use crate::engine::spec::{Exec, KillMode, Program};
 use crate::engine::{Command, Hold, ServiceId, Signal, Spec, State};
 use crate::rpc::{Ask, Code, Form, LogQuery, LogShape, Refusal, SystemVerb};
 use crate::rpc::{
     text,
     why::{self, FilterMatch, Outside},
 };
+use crate::sys::ledger::Entry;
 use crate::sys::{clock, kill, ports, procfs};
 
 /// Lines of output one request may ask for.
@@ -65,14 +66,27 @@ impl Reactor {
         })
     }
 
-    /// Loads the services for the first time.
-    pub(super) fn load(&mut self) -> io::Result<()> {
+    /// Loads the services for the first time; before they start, what an earlier server that was
+    /// killed has `left` is ended.
+    pub(super) fn load(&mut self, left: &[Entry]) -> io::Result<()> {
         self.files.make_dir()?;
         let read = self
             .files
             .read()
             .map_err(|problem| io::Error::other(problem.to_string()))?;
         report(&read.problems);
+        if !left.is_empty() {
+            let spec = |name: &str| read.specs.iter().find(|spec| &*spec.name == name);
+            let mode =
+                |name: &str| spec(name).map_or(KillMode::Tree, |spec| spec.lifecycle.kill_mode);
+            let left = self.families.left_by_predecessor(left, mode);
+            log::warn!(
+                "ending {} processes that a killed server left behind",
+                left.len()
+            );
+            kill::end_all(&left, PREDECESSOR_PATIENCE);
+        }
+        self.ledger.begin()?;
         self.inbox.push_back(command(Command::Reload {
             specs: read.specs,
             keep: read.keep,

@@ -33,6 +33,7 @@ use crate::engine::{
 };
 use crate::rpc::{self, Form};
 use crate::sys::clock::{self, Alarm};
+use crate::sys::ledger::Ledger;
 use crate::sys::limits::OpenFiles;
 use crate::sys::process::{self, Slate};
 use crate::sys::signals::{Notice, Signals};
@@ -73,6 +74,7 @@ pub struct Reactor {
     signals: Signals,
     alarm: Alarm,
     listener: Listener,
+    ledger: Ledger,
     supervisor: Supervisor,
     inbox: VecDeque<Event>,
     /// Actions that take their time, in the order in which they came up.
@@ -136,6 +138,7 @@ impl Reactor {
             .into();
         let open_files = OpenFiles::raise()?;
         let path = options.socket.display().to_string();
+        let (ledger, left) = Ledger::take(&options.socket).map_err(|error| named(&path, error))?;
         let mut listener = Listener::bind(&options.socket).map_err(|error| named(&path, error))?;
         let registry = poll.registry();
         registry.register(
@@ -146,19 +149,12 @@ impl Reactor {
         registry.register(&mut SourceFd(&alarm.as_raw_fd()), ALARM, Interest::READABLE)?;
         registry.register(&mut listener.socket, LISTENER, Interest::READABLE)?;
         let families = Families::new(server_mark(&listener)?);
-        let left = families.left_by_predecessor();
-        if !left.is_empty() {
-            log::warn!(
-                "ending {} processes that an earlier server left behind",
-                left.len()
-            );
-            kill::end_all(&left, PREDECESSOR_PATIENCE);
-        }
         let mut reactor = Self {
             poll,
             signals,
             alarm,
             listener,
+            ledger,
             supervisor: Supervisor::default(),
             inbox: VecDeque::new(),
             deeds: VecDeque::new(),
@@ -175,7 +171,7 @@ impl Reactor {
             connections_wait: false,
             halted: false,
         };
-        reactor.load()?;
+        reactor.load(&left)?;
         log::info!("listening on {}", reactor.listener.path().display());
         Ok(reactor)
     }
@@ -419,7 +415,15 @@ impl Reactor {
             .runs
             .spawn(service, spec, program, &mut self.families, registry, token)
         {
-            Ok(pid) => Event::Forked { service, pid },
+            Ok(pid) => {
+                let noted = self
+                    .ledger
+                    .note(service.index(), pid, clock::boot_ms(), &spec.name);
+                if let Err(error) = noted {
+                    log::warn!("the ledger beside the socket: {error}");
+                }
+                Event::Forked { service, pid }
+            }
             Err((error, scarce)) => Event::ForkFailed {
                 service,
                 error,

@@ -3,6 +3,7 @@
 
 pub mod clock;
 pub mod kill;
+pub mod ledger;
 pub mod limits;
 pub mod output;
 pub mod pipe;

@@ -70,6 +70,12 @@ pub fn parse_stat(bytes: &[u8]) -> Option<Stat> {
 }
 
 impl Stat {
+    /// When it started, in milliseconds since boot.
+    #[must_use]
+    pub fn start_ms(&self) -> u64 {
+        self.start.saturating_mul(1000) / ticks_per_second()
+    }
+
     /// Has it ended, and only waits to be collected?
     #[must_use]
     pub fn is_dead(&self) -> bool {

@@ -38,6 +38,8 @@ pub(crate) struct Sandbox {
     /// The command before `zinit`, for a server that starts under odd conditions.
     wrapper: Vec<String>,
     patience_ms: u64,
+    /// Sessions that a killed server left: some programs write over their environment.
+    orphaned: BTreeSet<i32>,
 }
 
 /// Waits until `so`, looking again every few milliseconds. False if it never came about.
@@ -114,6 +116,7 @@ impl Sandbox {
             environment: Vec::new(),
             wrapper: Vec::new(),
             patience_ms: u64::try_from(PATIENCE.as_millis()).unwrap(),
+            orphaned: BTreeSet::new(),
         }
     }
 
@@ -216,6 +219,27 @@ impl Sandbox {
 
     /// Starts the server and waits until it answers.
     pub(crate) fn start(&mut self) {
+        let command = self.logged_command();
+        self.start_as(command);
+    }
+
+    /// Starts the server and kills it as soon as it has so many children.
+    pub(crate) fn start_and_kill(&mut self, children: usize) {
+        let mut server = self.logged_command().spawn().unwrap();
+        let list = format!("/proc/{0}/task/{0}/children", server.id());
+        let count = || fs::read_to_string(&list).unwrap_or_default();
+        let until = Instant::now() + PATIENCE;
+        while count().split_ascii_whitespace().count() < children {
+            assert!(Instant::now() < until, "{}", self.log());
+            let ended = server.try_wait().unwrap();
+            assert!(ended.is_none(), "the server ended at once\n{}", self.log());
+            std::thread::yield_now();
+        }
+        server.kill().unwrap();
+        server.wait().unwrap();
+    }
+
+    fn logged_command(&self) -> Command {
         let log = fs::File::options()
             .create(true)
             .append(true)
@@ -223,7 +247,7 @@ impl Sandbox {
             .unwrap();
         let mut command = self.server_command();
         command.stderr(log);
-        self.start_as(command);
+        command
     }
 
     /// Starts a server by this command and waits until it answers.
@@ -234,10 +258,13 @@ impl Sandbox {
             if let Some(status) = self.server.as_mut().unwrap().try_wait().unwrap() {
                 panic!("the server ended at once: {status}\n{}", self.log());
             }
-            Connection::try_open(&self.socket()).is_some()
+            // A killed server's last child may hold its socket for a moment, and answers nothing.
+            Connection::try_open(&self.socket()).is_some_and(|mut connection| {
+                let ping = "{\"jsonrpc\":\"2.0\",\"id\":0,\"method\":\"system.ping\"}\n";
+                connection.send(ping.as_bytes()) && connection.line().is_some()
+            })
         });
         assert!(answers, "the server does not answer\n{}", self.log());
-        self.rpc("system.ping", Value::Null).expect("a ping");
     }
 
     /// The number of the server's process. Behind a wrapper that forks it is the wrapper's.
@@ -279,6 +306,9 @@ impl Sandbox {
 
     /// Kills the server where it stands; its services live on.
     pub(crate) fn kill_server(&mut self) {
+        let own = self.server_pid();
+        let mains = all_pids().filter(|pid| stat_field(*pid, 4) == Some(own));
+        self.orphaned.extend(mains.collect::<Vec<_>>());
         self.signal_server(Signal::SIGKILL);
         let mut server = self.server.take().expect("a server");
         server.wait().unwrap();
@@ -295,11 +325,11 @@ impl Sandbox {
         let mut found = BTreeSet::new();
         for pid in all_pids() {
             let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-            if environment
+            let marked = environment
                 .split(|byte| *byte == 0)
-                .any(|one| one == entry.as_slice())
-                && is_alive(pid)
-            {
+                .any(|one| one == entry.as_slice());
+            let orphaned = || stat_field(pid, 6).is_some_and(|id| self.orphaned.contains(&id));
+            if (marked || orphaned()) && is_alive(pid) {
                 found.insert(pid);
             }
         }
@@ -520,6 +550,14 @@ impl Drop for Sandbox {
 fn all_pids() -> impl Iterator<Item = i32> {
     let entries = fs::read_dir("/proc").unwrap().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+/// A number of `proc_pid_stat(5)`, counted as there: 4 is the parent, 6 the session.
+pub(crate) fn stat_field(pid: i32, field: usize) -> Option<i32> {
+    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let stat = String::from_utf8_lossy(&stat).into_owned();
+    let rest = stat.rsplit(')').next()?;
+    rest.split_ascii_whitespace().nth(field - 3)?.parse().ok()
 }
 
 fn described(pids: &BTreeSet<i32>) -> String {

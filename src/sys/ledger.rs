@@ -1,0 +1,175 @@
+//! What the next server must know if this one is killed: the file `SOCKET.lock` beside the socket.
+//!
+//! It is locked for as long as the server lives, so that two that start at once can't both have the
+//! socket, and it names each main process by number, time of start and service. A program may have
+//! wiped its environment, which is how others are known; its number and start it can't change.
+//! Whoever ends in order removes the file.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{Flock, FlockArg};
+use nix::poll::poll;
+
+use super::procfs::Stat;
+use crate::engine::Pid;
+
+/// How often the lock is tried before another server is believed to have it.
+const LOCK_TRIES: usize = 20;
+
+/// Milliseconds between two tries.
+const LOCK_PAUSE_MS: u8 = 10;
+
+/// Bytes of an entry, so that each has its place: two numbers and the longest name.
+const ENTRY_BYTES: usize = 300;
+
+/// Largest file that is read: entries of as many services as there can be.
+const MOST_BYTES: u64 = 64 << 20;
+
+/// How far the noted start of a process and the kernel's may lie apart, in milliseconds.
+const START_SLACK_MS: u64 = 2000;
+
+/// The file.
+#[derive(Debug)]
+pub struct Ledger {
+    file: Flock<File>,
+    path: PathBuf,
+}
+
+/// A main process of an earlier server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its number.
+    pub pid: Pid,
+    /// When it was forked, in milliseconds since boot.
+    pub boot_ms: u64,
+    /// Its service.
+    pub name: String,
+}
+
+impl Entry {
+    /// Is this that process, and not another that has its number now?
+    #[must_use]
+    pub fn is(&self, stat: &Stat) -> bool {
+        self.pid == stat.pid && self.boot_ms.abs_diff(stat.start_ms()) <= START_SLACK_MS
+    }
+}
+
+impl Ledger {
+    /// Takes the ledger of a socket, with what an earlier server left in it.
+    ///
+    /// # Errors
+    /// If another server has it, or as the system says.
+    pub fn take(socket: &Path) -> io::Result<(Self, Vec<Entry>)> {
+        if let Some(parent) = socket.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        let mut path = socket.as_os_str().to_owned();
+        path.push(".lock");
+        let path = PathBuf::from(path);
+        let mut file = lock(
+            File::options()
+                .create(true)
+                .truncate(false)
+                .read(true)
+                .write(true)
+                .open(&path)?,
+        )?;
+        let mut text = Vec::new();
+        (&mut *file).take(MOST_BYTES).read_to_end(&mut text)?;
+        let left = parse(&String::from_utf8_lossy(&text), &boot());
+        Ok((Self { file, path }, left))
+    }
+
+    /// Forgets what an earlier server left.
+    ///
+    /// # Errors
+    /// As `write(2)`.
+    pub fn begin(&self) -> io::Result<()> {
+        self.file.set_len(0)?;
+        self.file.write_all_at(padded(&boot()).as_bytes(), 0)
+    }
+
+    /// Notes the main process of the service at this place, in place of the one before.
+    ///
+    /// # Errors
+    /// As `pwrite(2)`.
+    pub fn note(&self, place: usize, pid: Pid, boot_ms: u64, name: &str) -> io::Result<()> {
+        let offset = (place + 1) * ENTRY_BYTES;
+        let entry = padded(&format!("{pid} {boot_ms} {name}"));
+        self.file.write_all_at(entry.as_bytes(), offset as u64)
+    }
+}
+
+impl Drop for Ledger {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+fn lock(mut file: File) -> io::Result<Flock<File>> {
+    for _ in 0..LOCK_TRIES {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(lock),
+            Err((back, nix::Error::EWOULDBLOCK)) => file = back,
+            Err((_, errno)) => return Err(errno.into()),
+        }
+        // The last child of a server that was killed may hold it for a moment longer.
+        poll(&mut [], LOCK_PAUSE_MS)?;
+    }
+    Err(super::socket::taken())
+}
+
+/// Tells one boot of the machine from another: numbers and starts repeat (`proc_sys_kernel(5)`).
+fn boot() -> String {
+    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    format!("boot {}", id.trim())
+}
+
+fn padded(text: &str) -> String {
+    let width = ENTRY_BYTES - 1;
+    format!("{text:width$.width$}\n")
+}
+
+fn parse(text: &str, boot: &str) -> Vec<Entry> {
+    let mut lines = text.lines().map(|line| line.trim_matches([' ', '\0']));
+    if lines.next() != Some(boot) {
+        return Vec::new();
+    }
+    let entry = |line: &str| {
+        let mut words = line.split(' ');
+        let pid = Pid::new(words.next()?.parse().ok()?)?;
+        let boot_ms = words.next()?.parse().ok()?;
+        Some(Entry {
+            pid,
+            boot_ms,
+            name: words.next()?.to_owned(),
+        })
+    };
+    lines.filter_map(entry).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_noted_is_read_unless_the_machine_was_booted_since() {
+        let first = padded("boot a");
+        let entry = padded("12 3400 web");
+        assert_eq!((first.len(), entry.len()), (ENTRY_BYTES, ENTRY_BYTES));
+        // A place that was never written reads as zeros.
+        let hole = "\0".repeat(ENTRY_BYTES);
+        let text = format!("{first}{hole}{entry}garbage\n0 1 x\n");
+        let web = Entry {
+            pid: Pid::new(12).expect("positive"),
+            boot_ms: 3400,
+            name: "web".into(),
+        };
+        assert_eq!(parse(&text, "boot a"), [web]);
+        assert_eq!(parse(&text, "boot b"), []);
+        assert_eq!(parse("", "boot a"), []);
+    }
+}
