@@ -470,7 +470,7 @@ fn replies_have_the_shapes_that_clients_know() {
     sandbox.service("once", "exec = \"true\"\noneshot = true");
     sandbox.service(
         "crash",
-        "exec = \"exit 2\"\n[lifecycle]\nrestart = \"never\"",
+        "exec = \"exit 2\"\noneshot = true\n[lifecycle]\nrestart = \"never\"",
     );
     sandbox.service(
         "sig",
