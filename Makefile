@@ -42,7 +42,7 @@ golden: need-cc ## play the stories of tests/golden; REWRITE=1 writes them anew
 	$(if $(REWRITE),REWRITE=1 )$(CARGO) test --test golden
 
 bench: need-cc ## measure speed and memory
-	$(CARGO) test --release --test bench -- --ignored --nocapture
+	$(CARGO) test --release --test bench -- --ignored --nocapture --test-threads=1
 
 size: release ## bytes of the program by package, and its memory with 0 and 100 services
 	@CARGO_PROFILE_RELEASE_STRIP=none $(CARGO) build --release --target $(TRIPLE) --target-dir target/symbols

@@ -232,7 +232,7 @@ fn a_start_tells_when_it_is_done() {
 // Asked twice: the last one wins.
 
 /// Stops only when it is told to in a second way.
-const SLOW: &str = "exec 2>/dev/null; trap 'while [ ! -f $DIR/go ]; do sleep 0.01; done; exit 0' TERM; \
+const SLOW: &str = "trap 'while [ ! -f $DIR/go ]; do sleep 0.01; done; exit 0' TERM; \
                     echo up; while :; do sleep 1000 & wait $!; done";
 
 fn slow() -> Sandbox {
@@ -248,6 +248,12 @@ fn slow() -> Sandbox {
     sandbox.start();
     sandbox.wait_output("slow", "up");
     sandbox
+}
+
+/// How often it came up. What its shell says besides is its own affair.
+fn ups(sandbox: &Sandbox) -> usize {
+    let lines = sandbox.output("slow");
+    lines.iter().filter(|line| *line == "up").count()
 }
 
 #[test]
@@ -274,7 +280,7 @@ fn a_stop_after_a_restart_wins() {
     fs::write(sandbox.path("go"), "").unwrap();
     assert_eq!(outcome(stop.finish(stop_id)), "exited");
     assert_eq!(sandbox.state("slow"), "exited");
-    assert_eq!(sandbox.output("slow"), ["up"], "it never came back");
+    assert_eq!(ups(&sandbox), 1, "it never came back");
 }
 
 #[test]
@@ -293,8 +299,8 @@ fn a_restart_after_a_stop_and_a_start_after_that_are_one() {
     fs::write(sandbox.path("go"), "").unwrap();
     assert_eq!(outcome(last.finish(last_id)), "running");
     sandbox.wait_output("slow", "up");
-    let ups = || sandbox.output("slow").len() == 2;
-    assert!(wait_until(ups), "{:?}", sandbox.output("slow"));
+    let twice = wait_until(|| ups(&sandbox) == 2);
+    assert!(twice, "{:?}", sandbox.output("slow"));
 }
 
 #[test]
@@ -739,11 +745,7 @@ fn set_and_delete_go_with_files() {
     let before = sandbox.pid("odd");
     let set = sandbox.ask("service.set", with(1001));
     let path = sandbox.services_dir().join("odd.toml");
-    let runs_on = "it runs on as it was started; restart it to apply exec, dir and environment";
-    assert_eq!(
-        set,
-        json!({"name": "odd", "path": path, "warnings": [runs_on]})
-    );
+    assert_eq!(set, json!({"name": "odd", "path": path, "warnings": []}));
     assert_eq!(files(), ["base.toml", "odd.toml"]);
     assert!(fs::read_to_string(&path).unwrap().contains("sleep 1001"));
     assert_eq!(sandbox.pid("odd"), before, "what runs goes on");

@@ -502,10 +502,12 @@ impl Review<'_> {
 
     /// All problems in the order of the file; of too many, errors come before warnings.
     fn finish(mut self) -> Vec<Problem> {
+        // Errors first only where not all can stay; one sort, as each costs code of its own.
+        let many = self.problems.len() > PROBLEMS_MAX;
+        let severity = |problem: &Problem| many.then_some(problem.severity);
         self.problems
-            .sort_by_key(|problem| (problem.line, problem.column));
-        if self.problems.len() > PROBLEMS_MAX {
-            self.problems.sort_by_key(|problem| problem.severity);
+            .sort_by_key(|problem| (severity(problem), problem.line, problem.column));
+        if many {
             self.problems.truncate(PROBLEMS_MAX);
             let severity = self.problems[PROBLEMS_MAX - 1].severity;
             self.problems.push(Problem {

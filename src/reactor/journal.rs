@@ -1,6 +1,6 @@
 //! The server's own log: one line a change of state.
 
-use crate::engine::{End, Failure, Hold, ServiceId, State, Supervisor};
+use crate::engine::{End, Failure, ServiceId, State, Supervisor};
 use crate::rpc::view::{self, look};
 
 /// Logs that a service is in another state.
@@ -42,24 +42,21 @@ pub(super) fn changed(all: &Supervisor, id: ServiceId, from: State, to: State) {
         State::Failed {
             why: Failure::StopTimeout,
         } => {
-            log::error!(
-                "{name}: failed: its processes can't be killed: {:?}",
-                from.pid()
-            );
+            let main = from
+                .pid()
+                .map_or("of its last run".to_owned(), |pid| pid.to_string());
+            log::error!("{name}: failed: its processes ({main}) can't be killed");
         }
         State::Failed { .. } if service.spec().critical => {
             log::error!("{name}: critical service failed: {}", why());
         }
         State::Failed { .. } => log::error!("{name}: failed: {}", why()),
-        State::Blocked {
-            hold: Hold::Waiting,
-        }
+        State::Blocked { .. }
         | State::Clearing { .. }
         | State::Forking
         | State::Spawning { .. } => {
             log::debug!("{name}: {}", look.word.text());
         }
-        State::Blocked { hold } => log::debug!("{name}: blocked ({hold:?})"),
         State::Inactive => log::debug!("{name}: inactive"),
     }
 }

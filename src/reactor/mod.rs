@@ -402,7 +402,10 @@ impl Reactor {
         };
         let outside = self.outside(service, program);
         if let Some(text) = outside.text() {
-            log::warn!("{}: {text}", spec.name);
+            // Looked at every other second, told once.
+            if self.obstacles.get(service) != Some(&text) {
+                log::warn!("{}: {text}", spec.name);
+            }
             if program.kill_others {
                 self.kill_others(service, program);
             }
