@@ -232,7 +232,7 @@ fn a_start_tells_when_it_is_done() {
 // Asked twice: the last one wins.
 
 /// Stops only when it is told to in a second way.
-const SLOW: &str = "trap 'while [ ! -f $DIR/go ]; do sleep 0.01; done; exit 0' TERM; \
+const SLOW: &str = "exec 2>/dev/null; trap 'while [ ! -f $DIR/go ]; do sleep 0.01; done; exit 0' TERM; \
                     echo up; while :; do sleep 1000 & wait $!; done";
 
 fn slow() -> Sandbox {
@@ -745,7 +745,11 @@ fn set_and_delete_go_with_files() {
     let before = sandbox.pid("odd");
     let set = sandbox.ask("service.set", with(1001));
     let path = sandbox.services_dir().join("odd.toml");
-    assert_eq!(set, json!({"name": "odd", "path": path, "warnings": []}));
+    let runs_on = "it runs on as it was started; restart it to apply exec, dir and environment";
+    assert_eq!(
+        set,
+        json!({"name": "odd", "path": path, "warnings": [runs_on]})
+    );
     assert_eq!(files(), ["base.toml", "odd.toml"]);
     assert!(fs::read_to_string(&path).unwrap().contains("sleep 1001"));
     assert_eq!(sandbox.pid("odd"), before, "what runs goes on");

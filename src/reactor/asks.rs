@@ -17,10 +17,14 @@ use crate::rpc::{
     why::{self, FilterMatch, Outside},
 };
 use crate::sys::ledger::Entry;
+use crate::sys::output::LogLine;
 use crate::sys::{clock, kill, ports, procfs};
 
 /// Lines of output one request may ask for.
 const MOST_LINES: usize = 100_000;
+
+/// Lines of all services together that one request may ask for.
+const MOST_LINES_OF_ALL: usize = 1000;
 
 type Answer = Result<Value, Refusal>;
 
@@ -338,7 +342,7 @@ impl Reactor {
             self.runs
                 .log(id, most, |at_ms, stream| wanted(at_ms, stream.name()))
         };
-        let text = |line: &crate::sys::output::LogLine, from: &str| {
+        let text = |line: &LogLine, from: &str| {
             json!(format!(
                 "{} [{}] {from}{}",
                 line.at_ms,
@@ -347,20 +351,16 @@ impl Reactor {
             ))
         };
         let Some(id) = query.service else {
-            let mut lines: Vec<_> = self
-                .supervisor
-                .services()
-                .flat_map(|(id, service)| {
-                    of(id)
-                        .into_iter()
-                        .map(|line| (service.spec().name.clone(), line))
-                })
-                .collect();
-            lines.sort_by_key(|(_, line)| line.at_ms);
-            let skip = lines.len().saturating_sub(most);
-            return lines
+            // One service after the other, and never more than is going to be told.
+            let most = most.min(MOST_LINES_OF_ALL);
+            let mut last: Vec<(Rc<str>, LogLine)> = Vec::new();
+            for (id, service) in self.supervisor.services() {
+                let name = &service.spec().name;
+                let lines = of(id).into_iter().map(|line| (Rc::clone(name), line));
+                last = merged(last, lines.collect(), most);
+            }
+            return last
                 .iter()
-                .skip(skip)
                 .map(|(name, line)| text(line, &format!("{name}: ")))
                 .collect();
         };
@@ -455,6 +455,22 @@ impl Reactor {
             .map(|service| Rc::clone(service.spec()))
             .ok_or_else(not_found)
     }
+}
+
+/// Two lists of lines as one, both and it ordered by time; the last `most` of it.
+fn merged(
+    a: Vec<(Rc<str>, LogLine)>,
+    b: Vec<(Rc<str>, LogLine)>,
+    most: usize,
+) -> Vec<(Rc<str>, LogLine)> {
+    let skip = (a.len() + b.len()).saturating_sub(most);
+    let (mut a, mut b) = (a.into_iter().peekable(), b.into_iter().peekable());
+    let next = || match (a.peek(), b.peek()) {
+        (Some((_, first)), Some((_, second))) if second.at_ms < first.at_ms => b.next(),
+        (Some(_), _) => a.next(),
+        (None, _) => b.next(),
+    };
+    std::iter::from_fn(next).skip(skip).collect()
 }
 
 fn report(problems: &[config::Problem]) {

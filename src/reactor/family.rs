@@ -56,7 +56,29 @@ type Identity = (Pid, u64);
 struct Orphan {
     pid: Pid,
     start: u64,
-    service: Option<ServiceId>,
+    owner: Owner,
+}
+
+/// Whose an orphan is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Owner {
+    /// A service's.
+    Service(ServiceId),
+    /// No service's.
+    Nobody,
+    /// It can't be told at the moment: on its way through exec it shows no environment.
+    Unsure,
+    /// It can't be told any more: it is ending, and gone in a moment.
+    Ending,
+}
+
+impl Owner {
+    fn service(self) -> Option<ServiceId> {
+        match self {
+            Self::Service(service) => Some(service),
+            Self::Nobody | Self::Unsure | Self::Ending => None,
+        }
+    }
 }
 
 impl Families {
@@ -150,7 +172,15 @@ impl Families {
         signal: Signal,
     ) -> bool {
         self.give_up(service);
-        let left = mode != KillMode::Main && self.signal_members(all, service, None, mode, signal);
+        let mut left =
+            mode != KillMode::Main && self.signal_members(all, service, None, mode, signal);
+        if mode == KillMode::Tree {
+            // It may be one of this service's; its end is told in a moment, and looked at again.
+            left |= self
+                .orphans
+                .iter()
+                .any(|orphan| orphan.owner == Owner::Ending);
+        }
         if left {
             self.sweeping.push((service, signal));
         } else if let Some(family) = self.of.get_mut(service) {
@@ -231,7 +261,7 @@ impl Families {
             }
             self.take_stock(all);
             if let Some(orphan) = self.orphan(at) {
-                return orphan.service;
+                return orphan.owner.service();
             }
             at = Pid::new(procfs::stat(at)?.ppid)?;
         }
@@ -249,7 +279,10 @@ impl Families {
                 .map(|found| found.spec().lifecycle.kill_mode);
             matches!(mode, Some(KillMode::Main | KillMode::Group))
         };
-        let gone = self.orphans.iter().filter(|orphan| !stays(orphan.service));
+        let gone = self
+            .orphans
+            .iter()
+            .filter(|orphan| !stays(orphan.owner.service()));
         let roots: Vec<Pid> = gone.map(|orphan| orphan.pid).collect();
         let living: Vec<Stat> = self
             .children
@@ -285,8 +318,8 @@ impl Families {
                 KillMode::Main => false,
             })
         };
-        let own = std::process::id();
-        let others = procfs::all_pids().filter(|pid| pid.number().unsigned_abs() != own);
+        let above = procfs::ancestors();
+        let others = procfs::all_pids().filter(|pid| !above.contains(pid));
         others
             .filter_map(procfs::stat)
             .filter(|stat| !stat.is_dead() && is_left(stat))
@@ -348,13 +381,13 @@ impl Families {
         let orphans = self
             .orphans
             .iter()
-            .filter(|orphan| orphan.service == Some(service));
+            .filter(|orphan| orphan.owner == Owner::Service(service));
         main.into_iter()
             .chain(orphans.map(|orphan| orphan.pid))
             .collect()
     }
 
-    /// Brings `orphans` up to now. Each is looked at closely once.
+    /// Brings `orphans` up to now. Each is looked at closely until it is sure whose it is.
     fn take_stock(&mut self, all: &Supervisor) {
         if self.fresh {
             return;
@@ -364,13 +397,14 @@ impl Families {
         own.sort_unstable();
         let mut orphans = Vec::with_capacity(own.len());
         for stat in own.into_iter().filter_map(procfs::stat) {
-            let known = self
-                .orphan(stat.pid)
-                .filter(|known| known.start == stat.start);
+            let known = self.orphan(stat.pid).filter(|known| {
+                known.start == stat.start
+                    && matches!(known.owner, Owner::Service(_) | Owner::Nobody)
+            });
             orphans.push(known.copied().unwrap_or_else(|| Orphan {
                 pid: stat.pid,
                 start: stat.start,
-                service: self.attribute(all, &stat),
+                owner: self.attribute(all, &stat),
             }));
         }
         self.orphans = orphans;
@@ -385,7 +419,7 @@ impl Families {
         self.orphans.get(place)
     }
 
-    fn attribute(&self, all: &Supervisor, stat: &Stat) -> Option<ServiceId> {
+    fn attribute(&self, all: &Supervisor, stat: &Stat) -> Owner {
         let of = |number: i32| {
             Pid::new(number)
                 .and_then(|pid| self.sessions.get(&pid))
@@ -396,10 +430,17 @@ impl Families {
                 .and_then(|name| all.find(&name))
         };
         let piped = || procfs::standard_descriptors(stat.pid).find_map(|inode| self.writer(inode));
-        of(stat.session)
+        let found = of(stat.session)
             .or_else(|| of(stat.group))
             .or_else(marked)
-            .or_else(piped)
+            .or_else(piped);
+        match found {
+            Some(service) => Owner::Service(service),
+            None if stat.is_dead() => Owner::Nobody,
+            None if !stat.has_memory => Owner::Ending,
+            None if procfs::has_environment(stat.pid) => Owner::Nobody,
+            None => Owner::Unsure,
+        }
     }
 
     /// Whose output this pipe is.

@@ -51,12 +51,9 @@ pub(super) fn changed(all: &Supervisor, id: ServiceId, from: State, to: State) {
             log::error!("{name}: critical service failed: {}", why());
         }
         State::Failed { .. } => log::error!("{name}: failed: {}", why()),
-        State::Blocked { .. }
-        | State::Clearing { .. }
-        | State::Forking
-        | State::Spawning { .. } => {
-            log::debug!("{name}: {}", look.word.text());
-        }
+        State::Spawning { pid, .. } => log::debug!("{name}: starting (pid {pid})"),
+        State::Blocked { .. } => log::debug!("{name}: blocked"),
+        State::Forking | State::Clearing { .. } => {}
         State::Inactive => log::debug!("{name}: inactive"),
     }
 }

@@ -469,9 +469,17 @@ impl Reactor {
     /// Stops what is left under the server, and takes leave of the clients.
     fn end(&mut self) {
         let until = clock::now() + LAST_PATIENCE;
-        while !self.families.kill_rest(&self.supervisor) && clock::now() < until {
-            let wait = Some(Duration::from_millis(10));
-            let _ = self.poll.poll(&mut Events::with_capacity(1), wait);
+        // Whoever dies under the look leaves its children to the next one.
+        let mut quiet = 0;
+        while quiet < 2 && clock::now() < until {
+            let wait = if self.families.kill_rest(&self.supervisor) {
+                quiet += 1;
+                Duration::ZERO
+            } else {
+                quiet = 0;
+                Duration::from_millis(10)
+            };
+            let _ = self.poll.poll(&mut Events::with_capacity(1), Some(wait));
             while let Some((pid, _)) = process::peek_dead() {
                 process::collect(pid);
             }

@@ -26,6 +26,8 @@ pub struct Stat {
     pub start: u64,
     /// Resident memory, in pages.
     pub pages: u64,
+    /// Has it any memory? One that has not is about to be dead, or a kernel's thread.
+    pub has_memory: bool,
 }
 
 /// One process.
@@ -66,6 +68,7 @@ pub fn parse_stat(bytes: &[u8]) -> Option<Stat> {
         ticks: number(14)? + number(15)?,
         start: number(22)?,
         pages: number(24)?,
+        has_memory: number(23)? > 0,
     })
 }
 
@@ -192,6 +195,23 @@ pub fn environment_variable(pid: Pid, name: &str) -> Option<String> {
         value.strip_prefix(b"=")
     })?;
     String::from_utf8(value.to_vec()).ok()
+}
+
+/// Does a process show any environment?
+#[must_use]
+pub fn has_environment(pid: Pid) -> bool {
+    let mut byte = [0; 1];
+    File::open(format!("/proc/{pid}/environ"))
+        .is_ok_and(|mut file| file.read_exact(&mut byte).is_ok())
+}
+
+/// The server, and who is above it up to the first process.
+#[must_use]
+pub fn ancestors() -> Vec<Pid> {
+    let own = i32::try_from(std::process::id()).ok().and_then(Pid::new);
+    let parent = |pid: &Pid| stat(*pid).and_then(|stat| Pid::new(stat.ppid));
+    // Parents are read one after the other; a number that is reused meanwhile makes no circle of it.
+    std::iter::successors(own, parent).take(1024).collect()
 }
 
 /// The inodes of the pipes a process has as its standard descriptors.
