@@ -63,7 +63,7 @@
 //! ([`engine::Action::Reply`]), `rpc/outcome.rs` puts it in words, and the ticket knows the client.
 //!
 //! **A timer ends.** The top of a turn arms the timerfd with [`engine::Supervisor::next_deadline`],
-//! the only place that arms. It fires; [`engine::Event::Deadline`]; the wheel hands out whose
+//! the only place that arms (and with the next look at leftovers, while there are any). It fires; [`engine::Event::Deadline`]; the wheel hands out whose
 //! deadline has come; table 1 says what it means in the state it is in. A deadline lives in the
 //! state, so nothing is ever cancelled and a stale timer cannot be.
 //!

@@ -1143,12 +1143,20 @@ fn assert_clean(pid: i32, what: &str) {
         let bits = u64::from_str_radix(&field("SigCgt:"), 16).unwrap();
         assert_eq!(bits, 0, "{what}: SigCgt");
     }
-    let entries = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
-    let mut open: Vec<String> = entries
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    open.sort();
-    assert_eq!(open, ["0", "1", "2"], "{what}");
+    let open = || {
+        let entries = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+        let mut open: Vec<String> = entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        open.sort();
+        open
+    };
+    // A program that has only just begun is still loading its libraries.
+    assert!(
+        wait_until(|| open() == ["0", "1", "2"]),
+        "{what}: {:?}",
+        open()
+    );
     let target = |number: u32| {
         let link = fs::read_link(format!("/proc/{pid}/fd/{number}")).unwrap();
         link.into_os_string().into_string().unwrap()

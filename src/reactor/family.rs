@@ -7,9 +7,10 @@
 //! the size of the tree it finds.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::engine::spec::KillMode;
-use crate::engine::{Pid, ServiceId, Signal, Supervisor, Table};
+use crate::engine::{Pid, ServiceId, Signal, Supervisor, Table, Time};
 use crate::sys::kill;
 use crate::sys::ledger::Entry;
 use crate::sys::procfs::{self, Children, Stat};
@@ -20,6 +21,10 @@ pub(super) const MARK: &str = "ZINIT_MARK";
 
 /// Rounds of one kill: a process that forks while it is being killed is caught in the next.
 const ROUNDS: usize = 8;
+
+/// Time until a second look at what a main process left behind. It may have taken the signal just
+/// before it became its program, and forgotten it.
+const FIRST_LOOK: Duration = Duration::from_millis(50);
 
 /// Everybody's processes.
 #[derive(Debug)]
@@ -36,6 +41,9 @@ pub(super) struct Families {
     fresh: bool,
     /// Services whose main process has ended, while something is left of them.
     sweeping: Vec<(ServiceId, Signal)>,
+    /// When to look at them again.
+    look: Time,
+    look_pause: Duration,
 }
 
 /// What is known of a service's processes.
@@ -93,6 +101,8 @@ impl Families {
             orphans: Vec::new(),
             fresh: false,
             sweeping: Vec::new(),
+            look: Time::ZERO,
+            look_pause: FIRST_LOOK,
         }
     }
 
@@ -155,23 +165,16 @@ impl Families {
         }
     }
 
-    /// The main process has ended: those who are left are asked once more. A process that was
-    /// only just forked may have taken the first signal with a handler that it then gave up.
-    pub(super) fn ask_again(&mut self, service: ServiceId) {
-        if let Some(family) = self.of.get_mut(service) {
-            family.asked = Vec::new();
-        }
-    }
-
     /// Signals what an ended main process left behind. Says whether nothing is left.
     pub(super) fn sweep(
         &mut self,
+        now: Time,
         all: &Supervisor,
         service: ServiceId,
         mode: KillMode,
         signal: Signal,
     ) -> bool {
-        self.give_up(service);
+        self.sweeping.retain(|(swept, _)| *swept != service);
         let mut left =
             mode != KillMode::Main && self.signal_members(all, service, None, mode, signal);
         if mode == KillMode::Tree {
@@ -182,6 +185,10 @@ impl Families {
                 .any(|orphan| orphan.owner == Owner::Ending);
         }
         if left {
+            if self.sweeping.is_empty() {
+                self.look_pause = FIRST_LOOK;
+                self.look = now + FIRST_LOOK;
+            }
             self.sweeping.push((service, signal));
         } else if let Some(family) = self.of.get_mut(service) {
             family.asked = Vec::new();
@@ -224,6 +231,22 @@ impl Families {
     #[must_use]
     pub(super) fn sweeping(&self) -> Vec<(ServiceId, Signal)> {
         self.sweeping.clone()
+    }
+
+    /// When to look at them again without being told of an end: soon, then more and more rarely.
+    #[must_use]
+    pub(super) fn next_look(&self) -> Option<Time> {
+        (!self.sweeping.is_empty()).then_some(self.look)
+    }
+
+    /// Is it time to look again? From then on it is so after a longer while.
+    pub(super) fn is_look_due(&mut self, now: Time) -> bool {
+        let due = self.next_look().is_some_and(|look| look <= now);
+        if due {
+            self.look_pause *= 2;
+            self.look = now + self.look_pause;
+        }
+        due
     }
 
     /// A service is not waiting to be cleared any more.
@@ -332,13 +355,15 @@ impl Families {
             return;
         }
         let asked = &mut self.of.or_default(service).asked;
-        if let Err(place) = asked.binary_search(&(stat.pid, stat.start)) {
-            asked.insert(place, (stat.pid, stat.start));
-            kill::kill(stat, signal);
-            // A stopped process takes note of anything but SIGKILL only when it goes on.
-            if matches!(stat.state, 'T' | 't') {
-                kill::kill(stat, Signal::CONT);
-            }
+        match asked.binary_search(&(stat.pid, stat.start)) {
+            Err(place) => asked.insert(place, (stat.pid, stat.start)),
+            Ok(_) if procfs::has_lost(stat.pid, signal) => {}
+            Ok(_) => return,
+        }
+        kill::kill(stat, signal);
+        // A stopped process takes note of anything but SIGKILL only when it goes on.
+        if matches!(stat.state, 'T' | 't') {
+            kill::kill(stat, Signal::CONT);
         }
     }
 

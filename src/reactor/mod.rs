@@ -191,7 +191,8 @@ impl Reactor {
     }
 
     fn turn(&mut self, events: &mut Events) -> io::Result<()> {
-        self.alarm.arm(self.supervisor.next_deadline())?;
+        let deadlines = [self.supervisor.next_deadline(), self.families.next_look()];
+        self.alarm.arm(deadlines.into_iter().flatten().min())?;
         let busy = self.runs.is_busy()
             || self.clients.is_busy()
             || self.more_dead
@@ -233,6 +234,9 @@ impl Reactor {
         self.handle_inbox();
         if dead {
             self.take_dead();
+        }
+        if self.families.is_look_due(clock::now()) {
+            self.sweep_again();
         }
         if connections {
             self.accept();
@@ -353,7 +357,6 @@ impl Reactor {
                 });
             }
             Action::Sweep { service, signal } => {
-                self.families.ask_again(service);
                 self.sweep(service, signal);
             }
             Action::Signal { pid, signal } => {
@@ -440,7 +443,10 @@ impl Reactor {
             return self.families.removed(service);
         };
         let mode = found.spec().lifecycle.kill_mode;
-        if self.families.sweep(&self.supervisor, service, mode, signal) {
+        if self
+            .families
+            .sweep(clock::now(), &self.supervisor, service, mode, signal)
+        {
             self.inbox.push_back(Event::Cleared { service });
         }
     }

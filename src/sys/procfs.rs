@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{Read, Seek};
 
-use crate::engine::Pid;
+use crate::engine::{Pid, Signal};
 
 /// What `/proc/PID/stat` says of a process, as far as it is of use here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -195,6 +195,22 @@ pub fn environment_variable(pid: Pid, name: &str) -> Option<String> {
         value.strip_prefix(b"=")
     })?;
     String::from_utf8(value.to_vec()).ok()
+}
+
+/// Would this signal have ended a process, had it got it? It neither ignores nor catches nor blocks
+/// it, and has none on its way: one that was just forked may have taken it with its parent's
+/// handler, and forgotten that on its way to exec.
+#[must_use]
+pub fn has_lost(pid: Pid, signal: Signal) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let bit = 1u64 << (signal.number() - 1);
+    let held = |line: &str| {
+        let (name, bits) = line.split_once(":\t")?;
+        let told = matches!(name, "SigIgn" | "SigCgt" | "SigBlk" | "SigPnd" | "ShdPnd");
+        u64::from_str_radix(bits, 16).ok().filter(|_| told)
+    };
+    let mut sets = status.lines().filter_map(held).peekable();
+    sets.peek().is_some() && sets.all(|bits| bits & bit == 0)
 }
 
 /// Does a process show any environment?
