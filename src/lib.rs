@@ -62,10 +62,11 @@
 //! (journey one), each opens the next gate. When the service itself rests, its waiter is answered
 //! ([`engine::Action::Reply`]), `rpc/outcome.rs` puts it in words, and the ticket knows the client.
 //!
-//! **A timer ends.** The top of a turn arms the timerfd with [`engine::Supervisor::next_deadline`],
-//! the only place that arms (and with the next look at leftovers, while there are any). It fires; [`engine::Event::Deadline`]; the wheel hands out whose
-//! deadline has come; table 1 says what it means in the state it is in. A deadline lives in the
-//! state, so nothing is ever cancelled and a stale timer cannot be.
+//! **A timer ends.** The top of a turn arms the timerfd with [`engine::Supervisor::next_deadline`]
+//! (and, while there are leftovers, with the next look at them); nothing else arms. It fires;
+//! [`engine::Event::Deadline`]; the wheel hands out whose deadline has come; table 1 says what it
+//! means in the state it is in. A deadline lives in the state, so nothing is ever cancelled and a
+//! stale timer cannot be.
 //!
 //! # What belongs to a service
 //!
