@@ -35,6 +35,21 @@ fn sweep(mood: Mood) {
     }
 }
 
+/// Histories that once broke a promise, and what was wrong: seed and length.
+const BROKE_ONCE: &[(u64, u64)] = &[
+    // A service was not told that one that requires it had come into its cycle.
+    (9_134, 200),
+    // A program that was given up as unkillable became a target, and then its last process died.
+    (15_680, 200),
+];
+
+#[test]
+fn what_broke_once_holds() {
+    for (seed, steps) in BROKE_ONCE {
+        Player::new(*seed, Mood::Wild, false).play(*steps);
+    }
+}
+
 #[test]
 fn no_history_breaks_a_promise() {
     sweep(Mood::Wild);

@@ -8,7 +8,7 @@
 //! | Blocked | × | × | × | × | × | × | - | look again |
 //! | Forking | Spawning | *end* | Blocked | × | × | × | × | × |
 //! | Spawning | × | × | × | Running | Stopping | Clearing | × | Stopping, KILL |
-//! | Running | × | × | × | × | × | Clearing | × | × |
+//! | Running | × | × | × | × | × | Clearing | × (target: -) | × |
 //! | Stopping | × | × | × | - | - | Clearing | × | KILL; then Failed |
 //! | Clearing | × | × | × | × | × | × | *end* | KILL; then Failed |
 //! | Backoff | × | × | × | × | × | × | - | Blocked |
@@ -323,15 +323,16 @@ impl Service {
                 self.ended(now, end);
                 Ok(())
             }
-            // It was given up before the last of it died.
+            // It was given up before the last of it died, and may have become a target since.
             State::Inactive
+            | State::Running { pid: None, .. }
             | State::Blocked { .. }
             | State::Backoff { .. }
             | State::Exited { .. }
             | State::Failed { .. } => Ok(()),
             State::Forking
             | State::Spawning { .. }
-            | State::Running { .. }
+            | State::Running { pid: Some(_), .. }
             | State::Stopping { .. } => Err(Misfit("cleared while it runs")),
         }
     }

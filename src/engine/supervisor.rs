@@ -300,10 +300,18 @@ impl Supervisor {
         self.note(id);
     }
 
-    /// After `placed` got new links: whoever is in another cycle now, or in none, may step.
+    /// After `placed` got new links: whoever is in another cycle now, or in none, may step, and so
+    /// may those it requires or follows, which do not wait for members of their own cycle.
     pub(super) fn find_cycles(&mut self, placed: &[ServiceId]) {
         for id in self.graph.find_cycles(placed) {
             self.queue(id);
+            let links: Vec<_> = self
+                .graph
+                .links(id)
+                .iter()
+                .filter_map(|link| link.to)
+                .collect();
+            links.into_iter().for_each(|other| self.queue(other));
         }
     }
 
