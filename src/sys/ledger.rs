@@ -7,11 +7,13 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
+use nix::libc;
 use nix::poll::poll;
+use nix::unistd::geteuid;
 
 use super::procfs::Stat;
 use crate::engine::Pid;
@@ -69,14 +71,7 @@ impl Ledger {
         let mut path = socket.as_os_str().to_owned();
         path.push(".lock");
         let path = PathBuf::from(path);
-        let mut file = lock(
-            File::options()
-                .create(true)
-                .truncate(false)
-                .read(true)
-                .write(true)
-                .open(&path)?,
-        )?;
+        let mut file = lock(open(&path)?)?;
         let mut text = Vec::new();
         (&mut *file).take(MOST_BYTES).read_to_end(&mut text)?;
         let left = parse(&String::from_utf8_lossy(&text), &boot());
@@ -107,6 +102,25 @@ impl Drop for Ledger {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.path);
     }
+}
+
+/// Opens the file, or makes it. What stands in it says whom to kill, so it has to be our own: in a
+/// directory like `/tmp` somebody else may have been there first.
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    options
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .mode(0o600);
+    let file = options.custom_flags(libc::O_NOFOLLOW).open(path)?;
+    let meta = file.metadata()?;
+    if meta.is_file() && meta.uid() == geteuid().as_raw() {
+        return Ok(file);
+    }
+    let text = format!("{} belongs to somebody else", path.display());
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
 }
 
 fn lock(mut file: File) -> io::Result<Flock<File>> {
