@@ -487,7 +487,8 @@ fn a_port_that_is_freed_is_noticed() {
 /// A program with a name that nobody else has.
 fn odd_sleep(sandbox: &Sandbox, name: &str) -> Outsider {
     let place = sandbox.path(name);
-    fs::copy(find_program("sleep").unwrap(), &place).unwrap();
+    // A link, as a copy may still be open for writing in a child of another test's.
+    std::os::unix::fs::symlink(find_program("sleep").unwrap(), &place).unwrap();
     let outsider = Outsider::run(Command::new(&place).arg("1000"));
     let stat = format!("/proc/{}/comm", outsider.pid());
     assert!(wait_until(
@@ -499,7 +500,7 @@ fn odd_sleep(sandbox: &Sandbox, name: &str) -> Outsider {
 #[test]
 fn a_process_that_ends_is_noticed() {
     let mut sandbox = Sandbox::new();
-    let name = format!("odd{}", std::process::id());
+    let name = format!("odd{}s", std::process::id());
     sandbox.service(
         "shy",
         &format!(
