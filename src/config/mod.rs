@@ -132,7 +132,8 @@ fn list(dir: &Path) -> Result<Vec<PathBuf>, (ErrorKind, Box<Problem>)> {
         .map(fs::DirEntry::path)
         .filter(|path| is_service_file(path))
         .collect();
-    paths.sort_unstable();
+    // All are of one directory, so bytes are order enough.
+    paths.sort_unstable_by(|a, b| a.as_os_str().cmp(b.as_os_str()));
     Ok(paths)
 }
 
