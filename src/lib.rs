@@ -12,11 +12,13 @@
 //! | [`rpc`] | bytes to [`engine::Command`], outcomes to bytes | own a socket |
 //! | [`sys`] | Linux, one kernel facility a file; the only `unsafe` | decide |
 //! | [`reactor`] | the loop: the one place that knows them all | keep state that follows from the engine's |
+//! | [`pid1`] | before and after the loop, when nobody else is there: mounts, console, the end of a machine | decide about services |
 //! | [`cli`] | the shell client, the arguments, the help | know how the server works inside |
 //!
 //! ```text
-//! main → cli, reactor, config, sys      reactor → engine, rpc, sys, config
-//! rpc, config, sys → engine             engine  → std only
+//! main → cli, pid1, reactor, config, sys      pid1    → reactor, config, sys
+//! reactor → engine, rpc, sys, config          rpc, config, sys → engine
+//! engine  → std only
 //! ```
 //!
 //! Arrows never turn round, and siblings do not know one another: what only the machine or the
@@ -90,6 +92,7 @@
 pub mod cli;
 pub mod config;
 pub mod engine;
+pub mod pid1;
 pub mod reactor;
 pub mod rpc;
 pub mod sys;

@@ -1,48 +1,82 @@
-//! The `zinit` binary: the server, the offline check and the shell client in one.
+//! The `zinit` binary: PID 1, the server, the offline check and the shell client in one.
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use zinit::cli::{
-    self, CheckOptions, CheckResult, ClientOptions, Env, Invocation, NewService, Request,
-    ServerOptions,
+    self, CheckOptions, CheckResult, ClientOptions, Env, InitOptions, Invocation, MachineEnd,
+    NewService, Powers, Request, ServerOptions,
 };
-use zinit::reactor::{Options, Reactor};
-use zinit::{config, sys};
+use zinit::reactor::{Options, Reactor, Role};
+use zinit::sys::machine::Verb;
+use zinit::{config, pid1, sys};
 
 fn main() -> ExitCode {
     let env = Env::of_process();
-    match cli::parse(std::env::args_os(), &env) {
+    let argv: Vec<OsString> = std::env::args_os().collect();
+    match cli::parse(argv.clone(), &env) {
+        Ok(Invocation::Init(options)) => init(options),
         Ok(Invocation::Server(options)) => serve(options),
         Ok(Invocation::Check(options)) => check(&options, &env),
         Ok(Invocation::Help(text)) => cli::print_help(&text),
         Ok(Invocation::Version) => cli::print_version(),
         Ok(Invocation::Client(options, request)) => ask(&options, request),
+        // A kernel hands on whatever it does not know; that is no reason for PID 1 to end.
+        Err(_) if pid1::is_machine() => match cli::parse(["init".into()], &env) {
+            Ok(Invocation::Init(mut options)) => {
+                let words = argv.iter().skip(1);
+                options.words = words.map(|word| word.to_string_lossy().into()).collect();
+                init(options)
+            }
+            _ => cli::print_version(),
+        },
         Err(error) => cli::report_usage(&error),
     }
 }
 
+fn init(options: InitOptions) -> ExitCode {
+    let options = pid1::Options {
+        container: options.container,
+        system_dir: options.system_dir,
+        config_dir: absolute(options.config_dir),
+        socket: options.socket,
+        log_level: options.log_level,
+        prefix: options.prefix,
+        grace: options.grace,
+        main: options.main,
+        words: options.words,
+    };
+    pid1::run(options, start_log)
+}
+
 fn serve(options: ServerOptions) -> ExitCode {
     sys::process::close_inherited();
-    start_log(&options.log_level);
-    // Paths are told to clients, who may be anywhere.
-    let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
+    start_log(&options.log_level, None);
     let dirs = config::Dirs {
         system: options.system_dir.map(absolute),
         services: absolute(options.config_dir),
+        may_be_absent: false,
     };
-    match Reactor::new(Options {
+    let reactor = Reactor::new(Options {
         dirs,
         socket: options.socket,
-    })
-    .and_then(Reactor::run)
-    {
-        Ok(()) => ExitCode::SUCCESS,
+        role: Role::Server,
+    });
+    match reactor.and_then(Reactor::run) {
+        Ok(zinit::reactor::Ending::Exit(code)) => ExitCode::from(code),
+        Ok(_) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("Error: {error}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// Paths are told to clients, who may be anywhere.
+fn absolute(path: PathBuf) -> PathBuf {
+    std::path::absolute(&path).unwrap_or(path)
 }
 
 /// A service file is read and checked here, so that what is wrong with it is told by line and key.
@@ -54,22 +88,70 @@ fn ask(options: &ClientOptions, mut request: Request) -> ExitCode {
         let Some(spec) = spec else { return reported };
         request = Request::Add(NewService::Definition(config::to_value(&spec)));
     }
-    cli::run(options, &request)
+    let powers = Powers {
+        signal_first,
+        force,
+    };
+    cli::run(options, &request, &powers)
 }
 
-/// The server's own log: UTC, level, text; to standard error, and never waiting for its reader.
-fn start_log(level: &str) {
+/// Tells PID 1 by a signal, if it is this program.
+fn signal_first(end: MachineEnd) -> io::Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    let first = Path::new("/proc/1/exe");
+    let file = |path: &Path| std::fs::metadata(path).map(|meta| (meta.dev(), meta.ino()));
+    let is_named_so = std::fs::read_link(first)?
+        .to_string_lossy()
+        .contains("zinit");
+    if !is_named_so && file(first)? != file(Path::new("/proc/self/exe"))? {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    sys::kill::signal_first(verb(end))
+}
+
+fn force(end: MachineEnd) -> io::Result<()> {
+    sys::machine::sync_and_end(verb(end)).map_err(Into::into)
+}
+
+fn verb(end: MachineEnd) -> Verb {
+    match end {
+        MachineEnd::PowerOff => Verb::Poweroff,
+        MachineEnd::Reboot => Verb::Reboot,
+        MachineEnd::Halt => Verb::Halt,
+        MachineEnd::Kexec => Verb::Kexec,
+    }
+}
+
+/// The server's own log. Of a machine it goes to the console and to the kernel's log, else to
+/// standard error: UTC, level, text. It never waits for its reader.
+fn start_log(level: &str, machine: Option<bool>) {
     use std::io::Write;
-    env_logger::Builder::new()
-        .parse_filters(level)
-        .target(env_logger::Target::Pipe(Box::new(
-            sys::stderr::Stderr::open(),
-        )))
-        .format(|line, record| {
-            let now = sys::clock::Utc::now();
-            writeln!(line, "{now} {:5} {}", record.level(), record.args())
-        })
-        .init();
+    let mut builder = env_logger::Builder::new();
+    builder.parse_filters(level);
+    match machine {
+        Some(quiet) => {
+            let log = Box::new(sys::console::KernelLog::open(quiet));
+            builder.target(env_logger::Target::Pipe(log));
+            builder.format(|line, record| {
+                let priority = match record.level() {
+                    log::Level::Error => 3,
+                    log::Level::Warn => 4,
+                    log::Level::Info => 6,
+                    log::Level::Debug | log::Level::Trace => 7,
+                };
+                writeln!(line, "<{priority}>{}", record.args())
+            });
+        }
+        None => {
+            let log = Box::new(sys::stderr::Stderr::open());
+            builder.target(env_logger::Target::Pipe(log));
+            builder.format(|line, record| {
+                let now = sys::clock::Utc::now();
+                writeln!(line, "{now} {:5} {}", record.level(), record.args())
+            });
+        }
+    }
+    builder.init();
 }
 
 fn check(options: &CheckOptions, env: &Env) -> ExitCode {

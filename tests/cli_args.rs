@@ -125,7 +125,10 @@ fn lines_mean_requests() {
         ),
         (
             "zinit shutdown --no-wait",
-            Request::Shutdown(Patience::TakenNote),
+            Request::Shutdown {
+                code: 0,
+                patience: Patience::TakenNote,
+            },
         ),
         ("zinit reboot", Request::Machine(MachineEnd::Reboot, DONE)),
     ];
@@ -496,7 +499,12 @@ fn run_on_screen(socket: &std::path::Path, line: &str, screen: &mut Screen<'_>) 
                 socket: socket.to_owned(),
                 ..options
             };
-            cli::run_on(&options, &request, screen)
+            let none = |_| Err(std::io::ErrorKind::NotFound.into());
+            let powers = cli::Powers {
+                signal_first: none,
+                force: none,
+            };
+            cli::run_on(&options, &request, &powers, screen)
         }
         other => panic!("{line}: {other:?}"),
     }

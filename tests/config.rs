@@ -61,7 +61,7 @@ fn a_minimal_file_has_the_known_defaults() {
 #[test]
 fn clients_see_every_default() {
     let spec = Spec::new("alpha", Exec::Line("exec sleep 1000".to_owned()));
-    let shown = r#"{"dependencies":{"after":[],"conflicts":[],"requires":[],"wants":[]},"health":null,"lifecycle":{"kill_mode":"tree","max_restarts":10,"restart":"on-failure","restart_delay_max_ms":300000,"restart_delay_ms":1000,"stability_period_ms":30000,"start_timeout_ms":30000,"stop_signal":"SIGTERM","stop_timeout_ms":10000},"logging":{"buffer_lines":1000,"file":null,"forward":null},"service":{"class":"user","critical":false,"dir":null,"env":{},"exec":"exec sleep 1000","kill_others":false,"name":"alpha","oneshot":false,"ports":[],"process_filters":[],"status":"start"}}"#;
+    let shown = r#"{"dependencies":{"after":[],"conflicts":[],"requires":[],"wants":[]},"health":null,"lifecycle":{"kill_mode":"tree","max_restarts":10,"restart":"on-failure","restart_delay_max_ms":300000,"restart_delay_ms":1000,"stability_period_ms":30000,"start_timeout_ms":30000,"stop_signal":"SIGTERM","stop_timeout_ms":10000,"survive_switch_root":false},"logging":{"buffer_lines":1000,"file":null,"forward":null},"service":{"class":"user","critical":false,"dir":null,"env":{},"exec":"exec sleep 1000","kill_others":false,"name":"alpha","oneshot":false,"ports":[],"process_filters":[],"status":"start","tty":null}}"#;
     assert_eq!(to_value(&spec).to_string(), shown);
     assert_eq!(from_value(to_value(&spec)), Ok(spec.clone()));
     assert_eq!(from_value(json!({ "config": to_value(&spec) })), Ok(spec));
@@ -255,6 +255,7 @@ start_timeout_ms = 30000
 stop_timeout_ms = 10000
 stop_signal = "SIGTERM"
 kill_mode = "tree"
+survive_switch_root = false
 
 [health]
 type = "tcp"
@@ -390,6 +391,7 @@ fn system_services_come_first_and_keep_their_names() {
     let dirs = Dirs {
         system: Some(system.path.clone()),
         services: user.path.clone(),
+        may_be_absent: false,
     };
     let loaded = load(&dirs).unwrap();
     let files: Vec<_> = loaded
@@ -430,6 +432,7 @@ fn only_an_unusable_services_directory_fails_the_load() {
         load(&Dirs {
             system: None,
             services: path,
+            may_be_absent: false,
         })
         .unwrap_err()
     };
@@ -625,6 +628,7 @@ impl Scratch {
         load(&Dirs {
             system: None,
             services: self.path.clone(),
+            may_be_absent: false,
         })
         .unwrap()
     }

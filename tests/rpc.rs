@@ -585,7 +585,7 @@ fn replies_have_the_shapes_that_clients_know() {
         json!({
             "service": {"name": "alpha",
                         "exec": "echo alpha-out; echo alpha-err >&2; exec sleep 1000",
-                        "dir": null, "oneshot": false, "status": "start", "class": "user",
+                        "dir": null, "tty": null, "oneshot": false, "status": "start", "class": "user",
                         "critical": false, "ports": [], "kill_others": false,
                         "process_filters": [], "env": {}},
             "dependencies": {"after": [], "requires": [], "wants": [], "conflicts": []},
@@ -593,7 +593,7 @@ fn replies_have_the_shapes_that_clients_know() {
                           "restart_delay_max_ms": 300_000, "max_restarts": 10,
                           "stability_period_ms": 30000, "start_timeout_ms": 30000,
                           "stop_timeout_ms": 10000, "stop_signal": "SIGTERM",
-                          "kill_mode": "tree"},
+                          "kill_mode": "tree", "survive_switch_root": false},
             "health": null,
             "logging": {"buffer_lines": 1000, "file": null, "forward": null}
         })

@@ -51,6 +51,7 @@ impl Machine {
             Action::Reply { .. } => self.replies += 1,
             Action::Signal { .. }
             | Action::Changed { .. }
+            | Action::CriticalFailed { .. }
             | Action::Removed { .. }
             | Action::Halt
             | Action::Anomaly { .. } => {}
@@ -135,12 +136,18 @@ fn measure(what: &str, size: usize, specs: Vec<Spec>) {
         machine.command(Command::Reload {
             specs: specs.clone(),
             keep: Vec::new(),
+            start: true,
         });
     });
     let up = machine.up();
     timed("stop", || machine.command(Command::StopAll));
     timed("start", || machine.command(Command::StartAll));
-    timed("shutdown", || machine.command(Command::Shutdown));
+    timed("shutdown", || {
+        machine.command(Command::Shutdown {
+            within: None,
+            spare: false,
+        });
+    });
     let mut machine = Machine::default();
     timed("one by one: add", || {
         for spec in &specs {

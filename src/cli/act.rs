@@ -6,7 +6,9 @@ use super::client::{Client, Tick};
 use super::failure::{Failure, report};
 use super::progress::{Progress, Watched};
 use super::screen::Screen;
-use super::{ClientOptions, MachineEnd, NewService, Patience, Request, change, exit, render};
+use super::{
+    ClientOptions, MachineEnd, NewService, Patience, Powers, Request, change, exit, render,
+};
 
 use std::io;
 use std::time::Duration;
@@ -20,9 +22,17 @@ pub(super) struct Session<'a, 'b> {
 
 type Answer = Result<u8, Failure>;
 
+/// The server looks at the new root before it answers.
+const SWITCH_WITHIN: Duration = Duration::from_secs(15);
+
 /// Connects, asks, shows; the exit code.
-pub(super) fn run(options: &ClientOptions, request: &Request, screen: &mut Screen<'_>) -> u8 {
-    let answer = converse(options, request, screen);
+pub(super) fn run(
+    options: &ClientOptions,
+    request: &Request,
+    powers: &Powers,
+    screen: &mut Screen<'_>,
+) -> u8 {
+    let answer = converse(options, request, powers, screen);
     match answer.and_then(|code| screen.flush().map(|()| code).map_err(Failure::Output)) {
         Ok(code) => code,
         Err(failure) => {
@@ -35,11 +45,28 @@ pub(super) fn run(options: &ClientOptions, request: &Request, screen: &mut Scree
     }
 }
 
-fn converse(options: &ClientOptions, request: &Request, screen: &mut Screen<'_>) -> Answer {
+fn converse(
+    options: &ClientOptions,
+    request: &Request,
+    powers: &Powers,
+    screen: &mut Screen<'_>,
+) -> Answer {
     if let Request::Later(what) = request {
         return Err(Failure::Later(what));
     }
-    let client = Client::connect(&options.socket)?;
+    if let Request::Force(machine_end) = request {
+        (powers.force)(*machine_end).map_err(Failure::Force)?;
+        return Ok(exit::OK);
+    }
+    let client = match (Client::connect(&options.socket), request) {
+        // PID 1 may be past the point where it listens, or never have come to it.
+        (Err(failure @ Failure::NotListening(..)), Request::Machine(machine_end, _)) => {
+            (powers.signal_first)(*machine_end).map_err(|_| failure)?;
+            screen.line(sent(*machine_end))?;
+            return Ok(exit::OK);
+        }
+        (connected, _) => connected?,
+    };
     perform(
         &mut Session {
             client,
@@ -82,9 +109,25 @@ fn perform(session: &mut Session<'_, '_>, request: &Request) -> Answer {
         Request::Await { name, goal, within } => change::wait_for(session, name, goal, *within),
         Request::Add(service) => add(session, service),
         Request::Reload => reload(session),
-        Request::Shutdown(patience) => shutdown(session, *patience),
+        Request::Shutdown { code, patience } => shutdown(session, *code, *patience),
         Request::Machine(end, patience) => machine(session, *end, *patience),
+        Request::SwitchRoot { root, init } => {
+            let mut params = json!({ "root": root });
+            if let Some(init) = init {
+                params["init"] = json!(init);
+            }
+            let result = session.client.call(
+                "system.switch_root",
+                params,
+                Some(SWITCH_WITHIN),
+                &mut |_| (),
+            )?;
+            session.say(&format!("Switching to {root}"))?;
+            session.print_if_json(&result)
+        }
+        Request::Health(names) => health(session, names),
         Request::Later(what) => Err(Failure::Later(what)),
+        Request::Force(_) => Ok(exit::FAILED),
     }
 }
 
@@ -145,39 +188,105 @@ fn reload(session: &mut Session<'_, '_>) -> Answer {
     Ok(if clean { exit::OK } else { exit::FAILED })
 }
 
-fn shutdown(session: &mut Session<'_, '_>, patience: Patience) -> Answer {
+fn shutdown(session: &mut Session<'_, '_>, code: u8, patience: Patience) -> Answer {
     session.say("Shutting down zinit daemon...")?;
-    let result = end(session, "system.shutdown", patience)?;
+    let params = json!({ "code": code });
+    let result = end(session, "system.shutdown", params, patience)?;
     if let Patience::Done { .. } = patience {
         session.say("zinit daemon stopped")?;
     }
     session.print_if_json(&result)
 }
 
+/// What is said once PID 1 knows.
+fn sent(machine_end: MachineEnd) -> &'static str {
+    match machine_end {
+        MachineEnd::PowerOff => "Poweroff signal sent to init",
+        MachineEnd::Reboot => "Reboot signal sent to init",
+        MachineEnd::Halt => "Halt signal sent to init",
+        MachineEnd::Kexec => "Kexec signal sent to init",
+    }
+}
+
 fn machine(session: &mut Session<'_, '_>, machine_end: MachineEnd, patience: Patience) -> Answer {
-    let (method, done) = match machine_end {
-        MachineEnd::PowerOff => ("system.poweroff", "Poweroff signal sent to init"),
-        MachineEnd::Reboot => ("system.reboot", "Reboot signal sent to init"),
+    let method = match machine_end {
+        MachineEnd::PowerOff => "system.poweroff",
+        MachineEnd::Reboot => "system.reboot",
+        MachineEnd::Halt => "system.halt",
+        MachineEnd::Kexec => "system.kexec",
     };
-    match end(session, method, patience) {
+    match end(session, method, Value::Null, patience) {
         Ok(result) => {
-            session.say(done)?;
+            session.say(sent(machine_end))?;
             session.print_if_json(&result)
         }
         Err(Failure::Refused(refusal)) if refusal.is_about_pid_1() => {
             session.say("zinit is not running as PID 1 - stopping daemon only")?;
-            shutdown(session, patience)
+            shutdown(session, 0, patience)
         }
         Err(other) => Err(other),
     }
 }
 
-/// Asks the server to end. With patience, the end of the connection says that it has ended.
-fn end(session: &mut Session<'_, '_>, method: &str, patience: Patience) -> Result<Value, Failure> {
-    let (params, limit) = match patience {
-        Patience::TakenNote => (Value::Null, Some(super::client::ANSWER_WITHIN)),
-        Patience::Done { within } => (json!({ "wait": true }), within),
+/// Healthy is a service that is up, or was told to be down.
+fn health(session: &mut Session<'_, '_>, names: &[String]) -> Answer {
+    let all = session.client.ask("service.list_full", Value::Null)?;
+    let all = all.as_array().map_or(&[] as &[Value], Vec::as_slice);
+    let find = |name: &str| all.iter().find(|service| service["name"] == name);
+    let word = |service: &Value| {
+        service["state"]["state"]
+            .as_str()
+            .unwrap_or("unknown")
+            .to_owned()
     };
+    let sick: Vec<String> = if names.is_empty() {
+        let sick = |service: &&Value| matches!(&*word(service), "failed" | "blocked" | "starting");
+        let named = |service: &Value| {
+            format!(
+                "{} {}",
+                service["name"].as_str().unwrap_or("?"),
+                word(service)
+            )
+        };
+        all.iter().filter(sick).map(named).collect()
+    } else {
+        let mut sick = Vec::new();
+        for name in names {
+            let word = find(name).map_or_else(|| "missing".to_owned(), word);
+            if word != "running" {
+                sick.push(format!("{name} {word}"));
+            }
+        }
+        sick
+    };
+    if session.options.json {
+        session.print(&json!({ "healthy": sick.is_empty(), "not": sick }))?;
+    } else if sick.is_empty() {
+        session.say("healthy")?;
+    } else {
+        session.say(&format!("not healthy: {}", sick.join(", ")))?;
+    }
+    Ok(if sick.is_empty() {
+        exit::OK
+    } else {
+        exit::FAILED
+    })
+}
+
+/// Asks the server to end. With patience, the end of the connection says that it has ended.
+fn end(
+    session: &mut Session<'_, '_>,
+    method: &str,
+    mut params: Value,
+    patience: Patience,
+) -> Result<Value, Failure> {
+    let limit = match patience {
+        Patience::TakenNote => Some(super::client::ANSWER_WITHIN),
+        Patience::Done { within } => within,
+    };
+    if params.is_null() {
+        params = json!({});
+    }
     let watched = Watched::Other("the server to end");
     let answer = session.watch(watched, |client, tick| {
         let result = client.call(method, params, limit, &mut *tick)?;

@@ -6,13 +6,15 @@ use std::path::Path;
 use super::commands::{self, Command, Flag, GLOBAL_FLAGS};
 use super::environment::Env;
 use super::usage::{unknown_command, unknown_flag_of};
-use super::{Invocation, UsageError, help};
+use super::{Invocation, UsageError, help, sysv};
 
 /// What was typed, spelt right but not yet understood.
 pub(super) struct Typed {
     pub(super) command: &'static Command,
     operands: Vec<OsString>,
     flags: Vec<(&'static Flag, OsString)>,
+    /// What stands behind `--`, for the command that tells it from operands.
+    tail: Option<Vec<OsString>>,
 }
 
 /// What the command line `argv`, its first word being the name of the program, means.
@@ -22,8 +24,17 @@ pub fn parse(
 ) -> Result<Invocation, UsageError> {
     let mut argv = argv.into_iter();
     let program = argv.next().unwrap_or_default();
-    let mut words = lexopt::Parser::from_args(argv.collect::<Vec<_>>());
+    let mut argv: Vec<OsString> = argv.collect();
     let mut command = implied(&program);
+    if is_called(&program, "shutdown") {
+        command = Some(sysv::shutdown(&argv)?);
+        argv.clear();
+    }
+    let tail = argv
+        .iter()
+        .position(|word| word == "--")
+        .map(|dashes| argv.split_off(dashes).split_off(1));
+    let mut words = lexopt::Parser::from_args(argv);
     let (mut flags, mut operands) = (Vec::new(), Vec::new());
     while let Some(word) = next_word(&mut words, &flags)? {
         match word {
@@ -39,11 +50,21 @@ pub fn parse(
             Word::Operand(typed) => operands.push(typed),
         }
     }
+    let mut tail = tail;
+    if command.is_none_or(|command| command.name != "init") {
+        for typed in tail.take().into_iter().flatten() {
+            match command {
+                None => command = Some(named(&typed)?),
+                Some(_) => operands.push(typed),
+            }
+        }
+    }
     let command = command.ok_or(UsageError::NoCommand)?;
     let typed = Typed {
         command,
         operands,
         flags,
+        tail,
     };
     typed.check_operands()?;
     (command.meaning)(&typed, env)
@@ -53,8 +74,14 @@ pub fn parse(
 fn implied(program: &OsStr) -> Option<&'static Command> {
     match Path::new(program).file_name()?.to_str()? {
         "zinit-server" => commands::command("server"),
+        "init" | "zinit-pid1" => commands::command("init"),
+        name @ ("poweroff" | "reboot" | "halt") => commands::command(name),
         _ => None,
     }
+}
+
+fn is_called(program: &OsStr, name: &str) -> bool {
+    Path::new(program).file_name() == Some(OsStr::new(name))
 }
 
 /// The command called `typed`.
@@ -154,6 +181,15 @@ impl Typed {
     /// Operand number `index`.
     pub(super) fn operand(&self, index: usize) -> Option<&OsStr> {
         self.operands.get(index).map(OsString::as_os_str)
+    }
+
+    /// What stands behind `--`.
+    pub(super) fn tail(&self) -> Result<Option<Vec<String>>, UsageError> {
+        let texts = |tail: &Vec<OsString>| {
+            let texts = tail.iter().map(|word| utf8(word).map(str::to_owned));
+            texts.collect()
+        };
+        self.tail.as_ref().map(texts).transpose()
     }
 
     /// The operands as names.

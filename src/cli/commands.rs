@@ -84,6 +84,16 @@ const TIMEOUT: Flag = long(
     "give up waiting after 10, 10s, 500ms or 2m",
 );
 const WAITING: &[Flag] = &[NO_WAIT, TIMEOUT];
+const ENDING: &[Flag] = &[
+    NO_WAIT,
+    TIMEOUT,
+    switch(
+        'f',
+        "force",
+        "at once: nothing is stopped, nothing unmounted",
+    ),
+];
+const NOT_PID_1: &str = "If nothing listens it tells PID 1 by a signal; if the server is not PID 1, it stops the server alone.";
 const ANY_LENGTH: &str =
     "Without --timeout it waits as long as it takes; Ctrl-C ends the wait, not the work.";
 
@@ -327,6 +337,39 @@ pub const COMMANDS: &[Command] = &[
         ..BARE
     },
     Command {
+        name: "init",
+        arguments: "[-- COMMAND [ARGUMENT]...]",
+        operands: (0, MANY),
+        flags: &[
+            switch('c', "container", "run a container, not a machine"),
+            long(
+                "config-dir",
+                "DIR",
+                "read service files here (environment: ZINIT_CONFIG_DIR)",
+            ),
+            long(
+                "log-level",
+                "LEVEL",
+                "error, warn, info, debug, trace or off (environment: ZINIT_LOG_LEVEL)",
+            ),
+            plain(
+                "prefix",
+                "begin lines of output with the service's name (container)",
+            ),
+            long(
+                "grace",
+                "DURATION",
+                "all services together may take so long to stop (container: 10s, machine: 5m)",
+            ),
+        ],
+        group: Group::Server,
+        about: "run as PID 1 of a machine or a container",
+        help: "COMMAND is the main command of a container, whose exit status becomes the container's.\n\
+               The names init and zinit-pid1 mean the same. 'man zinit' has the kernel's words and the signals.",
+        meaning: meaning::init,
+        ..BARE
+    },
+    Command {
         name: "ping",
         group: Group::Server,
         about: "ask whether the server is there",
@@ -334,30 +377,70 @@ pub const COMMANDS: &[Command] = &[
         ..BARE
     },
     Command {
+        name: "healthcheck",
+        arguments: "[NAME]...",
+        operands: (0, MANY),
+        group: Group::Server,
+        about: "exit with 0 if all services are well, 1 if not",
+        help: "With names these have to run; without, none may be failed, blocked or still starting.",
+        meaning: meaning::healthcheck,
+        ..BARE
+    },
+    Command {
         name: "shutdown",
+        arguments: "[CODE]",
+        operands: (0, 1),
         flags: WAITING,
         group: Group::Server,
-        about: "stop all services and the server",
-        help: ANY_LENGTH,
+        about: "stop all services and the server, with this exit status",
+        help: "As PID 1 of a machine it powers it off.",
         meaning: meaning::shutdown,
         ..BARE
     },
     Command {
         name: "poweroff",
-        flags: WAITING,
+        flags: ENDING,
         group: Group::Server,
         about: "stop all services and power the machine off",
-        help: "When zinit is not PID 1, it stops the server alone, as shutdown does.",
+        help: NOT_PID_1,
         meaning: meaning::poweroff,
         ..BARE
     },
     Command {
         name: "reboot",
-        flags: WAITING,
+        flags: ENDING,
         group: Group::Server,
         about: "stop all services and reboot the machine",
-        help: "When zinit is not PID 1, it stops the server alone, as shutdown does.",
+        help: NOT_PID_1,
         meaning: meaning::reboot,
+        ..BARE
+    },
+    Command {
+        name: "halt",
+        flags: ENDING,
+        group: Group::Server,
+        about: "stop all services and halt the machine, with the power on",
+        help: NOT_PID_1,
+        meaning: meaning::halt,
+        ..BARE
+    },
+    Command {
+        name: "kexec",
+        flags: ENDING,
+        group: Group::Server,
+        about: "stop all services and start the kernel loaded by kexec -l",
+        help: NOT_PID_1,
+        meaning: meaning::kexec,
+        ..BARE
+    },
+    Command {
+        name: "switch-root",
+        arguments: "DIR [INIT]",
+        operands: (1, 2),
+        group: Group::Server,
+        about: "go on from an initramfs to the root mounted on DIR",
+        help: "Services stop, but those with survive_switch_root; then INIT (default /sbin/init) becomes PID 1.",
+        meaning: meaning::switch_root,
         ..BARE
     },
     Command {

@@ -68,6 +68,11 @@ impl Env {
         pid1_mode.then(|| SYSTEM_OWN_DIR.into())
     }
 
+    /// The directory of a machine's or a container's own services.
+    pub(super) fn own_dir() -> PathBuf {
+        SYSTEM_OWN_DIR.into()
+    }
+
     pub(super) fn server_socket(&self, pid1_mode: bool) -> PathBuf {
         match self.variable("ZINIT_SOCKET") {
             Some(socket) => socket.into(),

@@ -32,6 +32,8 @@ pub(super) enum Failure {
     Refused(Refusal),
     /// The service file was not read.
     Unread(PathBuf),
+    /// The machine could not be ended by force.
+    Force(io::Error),
     /// A later release brings it.
     Later(&'static str),
     /// The answer could not be printed.
@@ -84,6 +86,7 @@ impl fmt::Display for Failure {
                 write!(f, "nothing listens on {}: {error}", path.display())?;
                 f.write_str("\nIs the zinit server running? Start it with: zinit server")
             }
+            Self::Force(error) => write!(f, "the kernel does not do it: {error}"),
             Self::Unreachable(path, error) => {
                 write!(f, "cannot connect to {}: {error}", path.display())?;
                 f.write_str("\nTry it as the user the server runs as.")

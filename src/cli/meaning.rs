@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::args::{Typed, named};
 use super::environment::Env;
 use super::{
-    Bulk, CheckOptions, ClientOptions, Invocation, MachineEnd, NewService, Patience, Request,
-    ServerOptions, UsageError, Verb, help as texts,
+    Bulk, CheckOptions, ClientOptions, InitOptions, Invocation, MachineEnd, NewService, Patience,
+    Request, ServerOptions, UsageError, Verb, help as texts,
 };
 
 type Meaning = Result<Invocation, UsageError>;
@@ -196,24 +196,72 @@ pub(super) fn ping(typed: &Typed, env: &Env) -> Meaning {
     ask(typed, env, Request::Ping)
 }
 
+pub(super) fn init(typed: &Typed, env: &Env) -> Meaning {
+    let path = |flag| typed.value(flag).map(PathBuf::from);
+    let main = typed.tail()?.filter(|words| !words.is_empty());
+    let log_level = if typed.has("log-level") || env.variable("ZINIT_LOG_LEVEL").is_some() {
+        Some(log_level(typed, env)?)
+    } else {
+        None
+    };
+    Ok(Invocation::Init(InitOptions {
+        container: typed.has("container") || env.variable("ZINIT_CONTAINER").is_some(),
+        config_dir: path("config-dir").unwrap_or_else(|| env.config_dir(true)),
+        system_dir: Env::own_dir(),
+        socket: path("socket").unwrap_or_else(|| env.server_socket(true)),
+        log_level,
+        prefix: typed.has("prefix"),
+        grace: time(typed, "grace")?,
+        main,
+        words: typed.names()?,
+    }))
+}
+
 pub(super) fn shutdown(typed: &Typed, env: &Env) -> Meaning {
-    ask(typed, env, Request::Shutdown(patience(typed)?))
+    let code = match typed.names()?.first() {
+        None => 0,
+        Some(text) => text
+            .parse()
+            .map_err(|_| bad("CODE", text, "an exit status, 0 to 255"))?,
+    };
+    let patience = patience(typed)?;
+    ask(typed, env, Request::Shutdown { code, patience })
 }
 
 pub(super) fn poweroff(typed: &Typed, env: &Env) -> Meaning {
-    ask(
-        typed,
-        env,
-        Request::Machine(MachineEnd::PowerOff, patience(typed)?),
-    )
+    machine(typed, env, MachineEnd::PowerOff)
 }
 
 pub(super) fn reboot(typed: &Typed, env: &Env) -> Meaning {
-    ask(
-        typed,
-        env,
-        Request::Machine(MachineEnd::Reboot, patience(typed)?),
-    )
+    machine(typed, env, MachineEnd::Reboot)
+}
+
+pub(super) fn halt(typed: &Typed, env: &Env) -> Meaning {
+    machine(typed, env, MachineEnd::Halt)
+}
+
+pub(super) fn kexec(typed: &Typed, env: &Env) -> Meaning {
+    machine(typed, env, MachineEnd::Kexec)
+}
+
+fn machine(typed: &Typed, env: &Env, end: MachineEnd) -> Meaning {
+    let request = if typed.has("force") {
+        Request::Force(end)
+    } else {
+        Request::Machine(end, patience(typed)?)
+    };
+    ask(typed, env, request)
+}
+
+pub(super) fn switch_root(typed: &Typed, env: &Env) -> Meaning {
+    let mut names = typed.names()?;
+    let init = (names.len() > 1).then(|| names.pop()).flatten();
+    let root = names.swap_remove(0);
+    ask(typed, env, Request::SwitchRoot { root, init })
+}
+
+pub(super) fn healthcheck(typed: &Typed, env: &Env) -> Meaning {
+    ask(typed, env, Request::Health(typed.names()?))
 }
 
 pub(super) fn debug_state(typed: &Typed, env: &Env) -> Meaning {
@@ -269,12 +317,20 @@ fn patience(typed: &Typed) -> Result<Patience, UsageError> {
 }
 
 fn within(typed: &Typed) -> Result<Option<Duration>, UsageError> {
-    let wanted = "a time such as 10, 10s, 500ms or 2m";
-    match typed.text("timeout")? {
+    time(typed, "timeout")
+}
+
+fn time(typed: &Typed, flag: &'static str) -> Result<Option<Duration>, UsageError> {
+    let of = if flag == "grace" {
+        "--grace"
+    } else {
+        "--timeout"
+    };
+    match typed.text(flag)? {
         None => Ok(None),
         Some(text) => match duration(text) {
             Some(time) => Ok(Some(time)),
-            None => Err(bad("--timeout", text, wanted)),
+            None => Err(bad(of, text, "a time such as 10, 10s, 500ms or 2m")),
         },
     }
 }

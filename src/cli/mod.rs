@@ -8,6 +8,7 @@
 //! | `commands`  | the table: every command and flag, once                     |
 //! | `args`      | argv to what was typed                                      |
 //! | `meaning`   | what was typed to an [`Invocation`]                         |
+//! | `sysv`      | `shutdown` as other systems have it                         |
 //! | `usage`     | what was wrong with the line, in one sentence               |
 //! | `help`      | help texts, written from the table                          |
 //! | `client`    | the connection                                              |
@@ -36,6 +37,7 @@ mod meaning;
 mod progress;
 mod render;
 mod screen;
+mod sysv;
 mod usage;
 
 use std::io::{BufWriter, IsTerminal, Write};
@@ -54,6 +56,8 @@ pub use usage::UsageError;
 pub enum Invocation {
     /// Run the server.
     Server(ServerOptions),
+    /// Run as PID 1 of a machine or a container.
+    Init(InitOptions),
     /// Check service files without a server.
     Check(CheckOptions),
     /// Print this text.
@@ -77,6 +81,29 @@ pub struct ServerOptions {
     pub log_level: String,
     /// Behave as the server of a machine's PID 1.
     pub pid1_mode: bool,
+}
+
+/// How PID 1 is to run. What is not told here, a machine is told by its kernel's command line.
+#[derive(Debug, Clone, PartialEq)]
+pub struct InitOptions {
+    /// It is a container's, whatever it looks like.
+    pub container: bool,
+    /// Where the service files are.
+    pub config_dir: PathBuf,
+    /// Where the files of the system's own services are; they come first.
+    pub system_dir: PathBuf,
+    /// The socket to listen on.
+    pub socket: PathBuf,
+    /// The level of the log.
+    pub log_level: Option<String>,
+    /// Lines of output begin with the name of their service.
+    pub prefix: bool,
+    /// How long all services together may take to stop.
+    pub grace: Option<Duration>,
+    /// The command of a container.
+    pub main: Option<Vec<String>>,
+    /// What else was typed: a kernel hands words on that it does not know.
+    pub words: Vec<String>,
 }
 
 /// What `zinit check` is to look at.
@@ -175,9 +202,25 @@ pub enum Request {
     /// Read the service files again.
     Reload,
     /// Stop the server and all services.
-    Shutdown(Patience),
-    /// Power the machine off or reboot it.
+    Shutdown {
+        /// The server's exit status.
+        code: u8,
+        /// How long to stay.
+        patience: Patience,
+    },
+    /// End the machine's run.
     Machine(MachineEnd, Patience),
+    /// End it at once, past the server.
+    Force(MachineEnd),
+    /// Hand over from an initramfs.
+    SwitchRoot {
+        /// Where the new root is mounted.
+        root: String,
+        /// What is to be PID 1 there.
+        init: Option<String>,
+    },
+    /// Whether all services, or these, are as they should be.
+    Health(Vec<String>),
     /// Something a later release brings; the text says what.
     Later(&'static str),
 }
@@ -216,6 +259,18 @@ pub enum MachineEnd {
     PowerOff,
     /// Reboot.
     Reboot,
+    /// Halt, with the power on.
+    Halt,
+    /// Start the kernel that was loaded.
+    Kexec,
+}
+
+/// What a client may need of the system, beside the server.
+pub struct Powers {
+    /// Tells PID 1 by a signal, if it is zinit.
+    pub signal_first: fn(MachineEnd) -> std::io::Result<()>,
+    /// Ends the machine's run at once.
+    pub force: fn(MachineEnd) -> std::io::Result<()>,
 }
 
 /// How long a command that changes something stays.
@@ -242,13 +297,18 @@ impl Request {
 }
 
 /// Asks the server on behalf of the shell; answers go to standard output, complaints to standard error.
-pub fn run(options: &ClientOptions, request: &Request) -> ExitCode {
-    on_terminal(|screen| run_on(options, request, screen))
+pub fn run(options: &ClientOptions, request: &Request, powers: &Powers) -> ExitCode {
+    on_terminal(|screen| run_on(options, request, powers, screen))
 }
 
 /// [`run`] with the output streams given.
-pub fn run_on(options: &ClientOptions, request: &Request, screen: &mut Screen<'_>) -> u8 {
-    act::run(options, request, screen)
+pub fn run_on(
+    options: &ClientOptions,
+    request: &Request,
+    powers: &Powers,
+    screen: &mut Screen<'_>,
+) -> u8 {
+    act::run(options, request, powers, screen)
 }
 
 /// Prints what is wrong with a service file that was to be added; a failure if that is all there is.

@@ -31,6 +31,7 @@ pub fn check_beside(system: Option<&Path>, target: &Path) -> Vec<Problem> {
         return match load(&Dirs {
             system,
             services: target.to_owned(),
+            may_be_absent: false,
         }) {
             Ok(loaded) => check_all(loaded, |_| true),
             Err(problem) => vec![*problem],
@@ -43,6 +44,7 @@ pub fn check_beside(system: Option<&Path>, target: &Path) -> Vec<Problem> {
     let mut loaded = load(&Dirs {
         system,
         services: folder.to_owned(),
+        may_be_absent: false,
     })
     .unwrap_or_default();
     let name = target.file_name();

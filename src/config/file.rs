@@ -129,6 +129,8 @@ pub(super) struct ServiceSection {
     #[serde(default)]
     pub(super) dir: Option<String>,
     #[serde(default)]
+    pub(super) tty: Option<String>,
+    #[serde(default)]
     oneshot: bool,
     #[serde(default, with = "StatusText")]
     status: Status,
@@ -180,6 +182,7 @@ pub(super) struct LifecycleSection {
     pub(super) stop_signal: String,
     #[serde(with = "KillModeText")]
     kill_mode: KillMode,
+    survive_switch_root: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -268,6 +271,7 @@ impl From<ServiceConfig> for Spec {
         let program = Program {
             exec: service.exec,
             dir: service.dir.map(PathBuf::from),
+            tty: service.tty.map(PathBuf::from),
             env: service.env,
             oneshot: service.oneshot,
             ports: service.ports,
@@ -336,6 +340,7 @@ impl From<LifecycleSection> for Lifecycle {
             stop_signal: Signal::parse(&section.stop_signal)
                 .expect("the rules have read the signal"),
             kill_mode: section.kill_mode,
+            survive_switch_root: section.survive_switch_root,
         }
     }
 }
@@ -376,6 +381,7 @@ impl ServiceConfig {
             name: spec.name.to_string(),
             exec: program.exec.clone(),
             dir: program.dir.as_ref().map(|dir| dir.display().to_string()),
+            tty: program.tty.as_ref().map(|tty| tty.display().to_string()),
             oneshot: program.oneshot,
             status: spec.status,
             class: spec.class,
@@ -434,6 +440,7 @@ impl From<&Lifecycle> for LifecycleSection {
             stop_timeout_ms: milliseconds(lifecycle.stop_timeout),
             stop_signal: lifecycle.stop_signal.to_string(),
             kill_mode: lifecycle.kill_mode,
+            survive_switch_root: lifecycle.survive_switch_root,
         }
     }
 }

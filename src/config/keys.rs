@@ -47,6 +47,13 @@ pub const KEYS: &[Key] = &[
     key("service", "dir", "none", "path", "working directory"),
     key(
         "service",
+        "tty",
+        "none",
+        "path",
+        "terminal it has as input, output and controlling terminal",
+    ),
+    key(
+        "service",
         "oneshot",
         "false",
         "boolean",
@@ -219,6 +226,13 @@ pub const KEYS: &[Key] = &[
         "tree",
         "tree, group or main",
         "which processes a stop ends",
+    ),
+    key(
+        "lifecycle",
+        "survive_switch_root",
+        "false",
+        "boolean",
+        "goes on when an initramfs hands over",
     ),
     key(
         "health",

@@ -10,12 +10,14 @@
 //! | `diagnose.rs` | problems: file, line, column, key, message, hint                |
 //! | `check.rs`    | what only several files together, or the machine, can tell      |
 //! | `exec.rs`     | command lines: shell or no shell, and where the program is      |
+//! | `cmdline.rs`  | the kernel's command line                                       |
 //! | `store.rs`    | files written and removed, safe against a crash                 |
 //!
 //! It promises that one bad file hurts nothing but itself, that no file can make it wait (only
 //! regular files are opened) or grow without bound, and that it prints and logs nothing.
 
 mod check;
+mod cmdline;
 mod diagnose;
 mod exec;
 mod file;
@@ -33,6 +35,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 pub use check::{check, check_beside};
+pub use cmdline::{KernelLine, Level};
 pub use diagnose::{Problem, Severity};
 pub use exec::{find_program, words};
 pub use file::{from_value, to_value};
@@ -58,6 +61,8 @@ pub struct Dirs {
     pub system: Option<PathBuf>,
     /// All others.
     pub services: PathBuf,
+    /// There may be no such directory: nothing is in it then.
+    pub may_be_absent: bool,
 }
 
 /// A file that is used.
@@ -93,8 +98,11 @@ pub fn load(dirs: &Dirs) -> Result<Loaded, Box<Problem>> {
         Some(Err((_, problem))) => loading.loaded.problems.push(*problem),
     }
     loading.system_files = loading.loaded.files.len();
-    let paths = list(&dirs.services).map_err(|(_, problem)| problem)?;
-    loading.add_all(paths, None);
+    match list(&dirs.services) {
+        Ok(paths) => loading.add_all(paths, None),
+        Err((ErrorKind::NotFound, _)) if dirs.may_be_absent => {}
+        Err((_, problem)) => return Err(problem),
+    }
     Ok(loading.loaded)
 }
 

@@ -143,6 +143,13 @@ impl Faults {
             "dir",
             service.dir.as_deref().is_none_or(is_nul_free),
         );
+        if let Some(tty) = &service.tty {
+            self.without_nul("service", "tty", is_nul_free(tty));
+            if !tty.starts_with('/') {
+                let what = format!("'{tty}' must be an absolute path such as /dev/ttyS0");
+                self.add("service", "tty", what);
+            }
+        }
         if service.process_filters.iter().any(String::is_empty) {
             // It would match every process, and with kill_others end every process.
             self.add(

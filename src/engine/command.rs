@@ -6,8 +6,8 @@ use std::rc::Rc;
 use super::graph::LinkKind;
 use super::service::Service;
 use super::spec::{Class, Status};
-use super::state::{Force, State, Want};
-use super::supervisor::{Key, Phase, Supervisor};
+use super::state::{State, Want};
+use super::supervisor::{Key, Supervisor};
 use super::table::set;
 use super::waiter::Goal;
 use super::{Action, Command, Outcome, Patience, ServiceId, Signal, Spec, Ticket, Time};
@@ -27,14 +27,15 @@ impl Supervisor {
             | Command::Restart { .. }
             | Command::StartAll
             | Command::Put { .. }
-            | Command::Reload { .. } => true,
+            | Command::Reload { .. }
+            | Command::Boot { .. } => true,
             Command::Stop { .. }
             | Command::Signal { .. }
             | Command::Wait { .. }
             | Command::Remove { .. }
             | Command::StopAll
             | Command::RemoveAll
-            | Command::Shutdown => false,
+            | Command::Shutdown { .. } => false,
         };
         if starts && self.is_closing() {
             return answer.now(Outcome::ShuttingDown, out);
@@ -85,15 +86,19 @@ impl Supervisor {
                 self.bulk(&all, Goal::Gone, answer, out);
             }
             Command::Put { spec } => {
-                let outcome = self.reload(&[spec], None, out);
+                let outcome = self.reload(&[spec], None, true, out);
                 answer.now(outcome, out);
             }
-            Command::Reload { specs, keep } => {
-                let outcome = self.reload(&specs, Some(&keep), out);
+            Command::Reload { specs, keep, start } => {
+                let outcome = self.reload(&specs, Some(&keep), start, out);
                 answer.now(outcome, out);
             }
-            Command::Shutdown => {
-                self.shutdown(now, out);
+            Command::Boot { services } => {
+                self.start(&services, false, true, out);
+                self.bulk(&services, Goal::Start, answer, out);
+            }
+            Command::Shutdown { within, spare } => {
+                self.shutdown(now, within, spare, out);
                 answer.now(Outcome::Done, out);
             }
         }
@@ -211,6 +216,7 @@ impl Supervisor {
         &mut self,
         specs: &[Rc<Spec>],
         keep: Option<&[Rc<str>]>,
+        start: bool,
         out: &mut Vec<Action>,
     ) -> Outcome {
         let (mut added, mut changed, mut removed, mut refused) =
@@ -250,7 +256,8 @@ impl Supervisor {
                             .service(other)
                             .is_some_and(|other| other.want == Want::Up)
                 });
-                starts.extend(Some(id).filter(|_| required || spec.status == Status::Start));
+                let wanted = start && spec.status == Status::Start;
+                starts.extend(Some(id).filter(|_| required || wanted));
                 placed.push(id);
                 added.push(name);
                 continue;
@@ -304,54 +311,7 @@ impl Supervisor {
         }
     }
 
-    fn shutdown(&mut self, now: Time, out: &mut Vec<Action>) {
-        let all: Vec<_> = self.graph.names().map(|(_, id)| id).collect();
-        if self.phase == Phase::Serving {
-            self.phase = Phase::Closing {
-                force: Force::Polite,
-            };
-            let kept: Vec<_> = all
-                .into_iter()
-                .filter(|id| self.service(*id).is_some_and(|s| s.want != Want::Gone))
-                .collect();
-            self.want_all(&kept, Want::Down, out);
-            return;
-        }
-        if self.phase
-            != (Phase::Closing {
-                force: Force::Polite,
-            })
-        {
-            return;
-        }
-        self.phase = Phase::Closing { force: Force::Kill };
-        for id in all {
-            self.hurry(now, id, out);
-        }
-    }
-
-    /// What was asked politely is killed now, if that is the phase.
-    pub(super) fn hurry(&mut self, now: Time, id: ServiceId, out: &mut Vec<Action>) {
-        let polite = self.service(id).is_some_and(|service| match service.state {
-            State::Stopping { force, .. } | State::Clearing { force, .. } => force == Force::Polite,
-            State::Inactive
-            | State::Blocked { .. }
-            | State::Forking
-            | State::Spawning { .. }
-            | State::Running { .. }
-            | State::Backoff { .. }
-            | State::Exited { .. }
-            | State::Failed { .. } => false,
-        });
-        let hurried = self.phase == (Phase::Closing { force: Force::Kill });
-        if polite && hurried {
-            self.fact(id, out, |service, out| {
-                service.deadline_passed(now, id, out)
-            });
-        }
-    }
-
-    fn want_all(&mut self, ids: &[ServiceId], want: Want, out: &mut Vec<Action>) {
+    pub(super) fn want_all(&mut self, ids: &[ServiceId], want: Want, out: &mut Vec<Action>) {
         for id in ids {
             self.change(*id, out, |service, _| {
                 if service.want != Want::Gone {

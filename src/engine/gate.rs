@@ -1,5 +1,6 @@
 //! What neighbours show one another, how it is counted, and what comes of it: the gate.
 
+use super::budget::Budget;
 use super::state::{Force, Hold};
 
 /// What neighbours see of a service.
@@ -53,4 +54,6 @@ pub(super) struct Gate {
     pub(super) requirers_idle: bool,
     /// Stops are not polite any more.
     pub(super) force: Force,
+    /// What a stop may take at most.
+    pub(super) budget: Option<Budget>,
 }

@@ -7,7 +7,9 @@
 
 use std::fmt;
 use std::rc::Rc;
+use std::time::Duration;
 
+mod budget;
 mod command;
 mod gate;
 mod graph;
@@ -118,6 +120,8 @@ pub enum Step {
     Session,
     /// Its standard descriptors.
     Stdio,
+    /// Its terminal.
+    Terminal,
     /// Putting back the resource limits.
     Limits,
     /// Its working directory.
@@ -257,9 +261,22 @@ pub enum Command {
         specs: Vec<Rc<Spec>>,
         /// Names that stay as they are.
         keep: Vec<Rc<str>>,
+        /// Start new ones whose status says so. A machine that boots starts them by `Boot`.
+        start: bool,
+    },
+    /// Start these and what they require and want; answered when each is up or can't be for now.
+    Boot {
+        /// The services.
+        services: Vec<ServiceId>,
     },
     /// Stop everything in order, then halt. Asked again: stop waiting politely.
-    Shutdown,
+    Shutdown {
+        /// All stops together may take this long: each has a share of what is left, by how many
+        /// have to stop after it.
+        within: Option<Duration>,
+        /// Leave those up that survive a switch of root, and what they require.
+        spare: bool,
+    },
 }
 
 /// What is to be done.
@@ -305,6 +322,11 @@ pub enum Action {
         from: State,
         /// Now.
         to: State,
+    },
+    /// A critical service has failed for good. It does not come while everything is being stopped.
+    CriticalFailed {
+        /// The service.
+        service: ServiceId,
     },
     /// A service is no more; its id is stale.
     Removed {

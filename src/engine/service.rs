@@ -597,7 +597,7 @@ impl Service {
                 Want::Cycle | Want::Down | Want::Gone,
             ) => {
                 if gate.requirers_idle {
-                    self.stop(now, gate.force, id, out);
+                    self.stop(now, gate, id, out);
                 }
             }
             (State::Backoff { .. }, Want::Up) => {
@@ -653,7 +653,8 @@ impl Service {
         }
     }
 
-    fn stop(&mut self, now: Time, force: Force, id: ServiceId, out: &mut Vec<Action>) {
+    fn stop(&mut self, now: Time, gate: Gate, id: ServiceId, out: &mut Vec<Action>) {
+        let force = gate.force;
         let restarting = self.want == Want::Cycle;
         if restarting {
             self.want = Want::Up;
@@ -670,7 +671,10 @@ impl Service {
                     signal: self.signal(force),
                 });
                 let patience = match force {
-                    Force::Polite => self.spec.lifecycle.stop_timeout,
+                    Force::Polite => {
+                        let own = self.spec.lifecycle.stop_timeout;
+                        gate.budget.map_or(own, |budget| own.min(budget.share(now)))
+                    }
                     Force::Kill => KILL_GRACE,
                 };
                 State::Stopping {

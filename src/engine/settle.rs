@@ -41,6 +41,10 @@ impl Supervisor {
                 },
             );
         }
+        let failed = matches!(to, State::Failed { .. }) && !matches!(from, State::Failed { .. });
+        if failed && self.phase == Phase::Serving && self.is_critical(id) {
+            out.push(Action::CriticalFailed { service: id });
+        }
         self.timers
             .set(Key::Service(id.index()).place(), to.deadline());
         if from.pid() != to.pid() {
@@ -263,10 +267,16 @@ impl Supervisor {
             lost: tally.lost > 0,
             requirers_idle: self.requirers_idle(id, tally),
             force: match self.phase {
-                Phase::Closing { force } => force,
+                Phase::Closing { force, .. } => force,
                 Phase::Serving | Phase::Halted => Force::Polite,
             },
+            budget: self.budget(id),
         }
+    }
+
+    fn is_critical(&self, id: ServiceId) -> bool {
+        self.service(id)
+            .is_some_and(|service| service.spec.critical)
     }
 
     fn requirers_idle(&self, id: ServiceId, tally: Tally) -> bool {

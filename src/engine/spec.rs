@@ -49,6 +49,8 @@ pub struct Program {
     pub exec: Exec,
     /// Working directory; the server's own if none.
     pub dir: Option<PathBuf>,
+    /// The terminal that is its input, output and controlling terminal; none: output is kept.
+    pub tty: Option<PathBuf>,
     /// Added to the server's environment.
     pub env: BTreeMap<String, String>,
     /// Runs once to its end; dependents wait for success.
@@ -126,6 +128,8 @@ pub struct Lifecycle {
     pub stop_signal: Signal,
     /// Which of its processes a stop is for.
     pub kill_mode: KillMode,
+    /// It goes on when an initramfs hands over to the real root.
+    pub survive_switch_root: bool,
 }
 
 /// `restart` of a service file.
@@ -255,6 +259,7 @@ impl Spec {
         let program = Program {
             exec,
             dir: None,
+            tty: None,
             env: BTreeMap::new(),
             oneshot: false,
             ports: Vec::new(),
@@ -281,6 +286,7 @@ impl Default for Lifecycle {
             stop_timeout: Duration::from_secs(10),
             stop_signal: Signal::TERM,
             kill_mode: KillMode::default(),
+            survive_switch_root: false,
         }
     }
 }

@@ -13,6 +13,7 @@ use std::rc::Rc;
 use super::graph::Graph;
 use super::service::{Misfit, Service};
 use super::state::{Force, Hold, State, Want};
+use super::table::Table;
 use super::timer::TimerWheel;
 use super::waiter::Waiters;
 use super::{Action, Event, Pid, ServiceId, Spec, Time};
@@ -37,6 +38,8 @@ pub struct Supervisor {
     pub(super) obstructed: BTreeSet<ServiceId>,
     pub(super) active: usize,
     pub(super) phase: Phase,
+    /// While everything is being stopped: how many stops in a row are left from this one on.
+    pub(super) depths: Table<u32>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -59,6 +62,10 @@ pub(super) enum Phase {
     Serving,
     Closing {
         force: Force,
+        /// When the last one should be down, if that matters.
+        deadline: Option<Time>,
+        /// Some stay up.
+        spare: bool,
     },
     Halted,
 }
@@ -176,6 +183,7 @@ impl Supervisor {
                 self.fact_of(pid, out, |s, id, out| s.exited(now, exit, id, out));
                 if let Some(id) = service {
                     self.hurry(now, id, out);
+                    self.bound(now, id, out);
                 }
             }
             Event::Cleared { service } => self.fact(service, out, |s, _| s.cleared(now)),
@@ -245,7 +253,7 @@ impl Supervisor {
 
     fn halt_if_done(&mut self, out: &mut Vec<Action>) {
         match self.phase {
-            Phase::Closing { .. } if self.active == 0 => {
+            Phase::Closing { spare, .. } if self.active == 0 || (spare && self.all_spared()) => {
                 self.phase = Phase::Halted;
                 self.dismiss_waiters(out);
                 out.push(Action::Halt);

@@ -7,11 +7,13 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::clients::ClientId;
+use super::files::Read;
+use super::role::Role;
 use super::{PREDECESSOR_PATIENCE, Reactor, child, command};
 use crate::config::{self, SetError};
 use crate::engine::spec::{Exec, KillMode, Program};
 use crate::engine::{Command, Hold, ServiceId, Signal, Spec, State};
-use crate::rpc::{Ask, Code, Form, LogQuery, LogShape, Refusal, SystemVerb};
+use crate::rpc::{Ask, Code, Form, LogQuery, LogShape, Refusal};
 use crate::rpc::{
     text,
     why::{self, FilterMatch, Outside},
@@ -66,18 +68,22 @@ impl Reactor {
                 let family: Vec<_> = family.into_iter().map(child).collect();
                 Ok(json!({"output": text::process_tree(&service.spec().name, pid, &family)}))
             }
-            Ask::System(verb) => self.system(verb),
+            Ask::System(verb) => self.system(verb).map(|()| json!({"ok": true})),
         })
     }
 
     /// Loads the services for the first time; before they start, what an earlier server that was
-    /// killed has `left` is ended.
-    pub(super) fn load(&mut self, left: &[Entry]) -> io::Result<()> {
-        self.files.make_dir()?;
-        let read = self
-            .files
-            .read()
-            .map_err(|problem| io::Error::other(problem.to_string()))?;
+    /// killed has `left` is ended. Gives what is wrong with the files of a machine, which goes on.
+    pub(super) fn load(&mut self, left: &[Entry]) -> io::Result<Option<String>> {
+        let is_machine = matches!(self.role, Role::Machine(_));
+        if !self.files.may_be_absent() {
+            self.files.make_dir()?;
+        }
+        let (read, problem) = match self.files.read() {
+            Ok(read) => (read, None),
+            Err(problem) if is_machine => (Read::default(), Some(problem.to_string())),
+            Err(problem) => return Err(io::Error::other(problem.to_string())),
+        };
         report(&read.problems);
         if !left.is_empty() {
             let spec = |name: &str| read.specs.iter().find(|spec| &*spec.name == name);
@@ -90,12 +96,32 @@ impl Reactor {
             );
             kill::end_all(&left, PREDECESSOR_PATIENCE);
         }
-        self.ledger.begin()?;
+        if let Some(door) = &self.door {
+            door.ledger.begin()?;
+        }
         self.inbox.push_back(command(Command::Reload {
             specs: read.specs,
             keep: read.keep,
+            start: !is_machine,
         }));
-        Ok(())
+        Ok(problem)
+    }
+
+    /// Reads the files of a machine again, and starts nothing yet. Gives what is wrong.
+    pub(super) fn load_again(&mut self) -> Option<String> {
+        match self.files.read() {
+            Err(problem) => Some(problem.to_string()),
+            Ok(read) => {
+                report(&read.problems);
+                self.inbox.push_back(command(Command::Reload {
+                    specs: read.specs,
+                    keep: read.keep,
+                    start: false,
+                }));
+                self.handle_inbox();
+                None
+            }
+        }
     }
 
     /// Reads the directories anew and has the engine apply what changed.
@@ -111,6 +137,7 @@ impl Reactor {
         let reload = Command::Reload {
             specs: read.specs,
             keep: read.keep,
+            start: true,
         };
         let Some((client, request)) = asker else {
             self.inbox.push_back(command(reload));
@@ -380,24 +407,6 @@ impl Reactor {
                 }),
             })
             .collect()
-    }
-
-    fn system(&mut self, verb: SystemVerb) -> Answer {
-        let only = match verb {
-            SystemVerb::Shutdown => {
-                log::info!("asked to stop by a client");
-                self.inbox.push_back(command(Command::Shutdown));
-                self.handle_inbox();
-                return Ok(json!({"ok": true}));
-            }
-            SystemVerb::Poweroff => "Poweroff",
-            SystemVerb::Reboot => "Reboot",
-            SystemVerb::Halt => "Halt",
-        };
-        Err(Refusal::new(
-            Code::Internal,
-            format!("{only} only available when running as PID 1"),
-        ))
     }
 
     /// What outside our services keeps this one from starting.

@@ -51,8 +51,8 @@ pub(super) struct Families {
 struct Family {
     /// The main process of its last run, whose number is that of its session.
     main: Option<Pid>,
-    /// Inodes of the pipes it writes to.
-    pipes: [u64; 2],
+    /// Inodes of the pipes it writes to, if its output is kept.
+    pipes: Option<[u64; 2]>,
     /// Who was asked politely already and is not asked again, sorted.
     asked: Vec<Identity>,
 }
@@ -115,7 +115,7 @@ impl Families {
     }
 
     /// A service has a new main process, with a session of that number, writing to these pipes.
-    pub(super) fn began(&mut self, service: ServiceId, main: Pid, pipes: [u64; 2]) {
+    pub(super) fn began(&mut self, service: ServiceId, main: Pid, pipes: Option<[u64; 2]>) {
         self.forget_session(service);
         self.sessions.insert(main, service);
         self.of.insert(
@@ -292,15 +292,17 @@ impl Families {
     }
 
     /// Kills whatever is still under the server when it ends, but what a service was meant to
-    /// leave behind.
-    pub(super) fn kill_rest(&mut self, all: &Supervisor) -> bool {
+    /// leave behind, and with `switch` what survives a switch of root.
+    pub(super) fn kill_rest(&mut self, all: &Supervisor, switch: bool) -> bool {
         self.stale();
         self.take_stock(all);
         let stays = |service: Option<ServiceId>| {
-            let mode = service
-                .and_then(|id| all.service(id))
-                .map(|found| found.spec().lifecycle.kill_mode);
-            matches!(mode, Some(KillMode::Main | KillMode::Group))
+            let found = service.and_then(|id| all.service(id));
+            found.is_some_and(|found| {
+                let life = &found.spec().lifecycle;
+                let survives = switch && life.survive_switch_root;
+                survives || matches!(life.kill_mode, KillMode::Main | KillMode::Group)
+            })
         };
         let gone = self
             .orphans
@@ -472,7 +474,7 @@ impl Families {
     fn writer(&self, inode: u64) -> Option<ServiceId> {
         let mut families = self.of.iter();
         families
-            .find(|(_, family)| family.pipes.contains(&inode))
+            .find(|(_, family)| family.pipes.is_some_and(|pipes| pipes.contains(&inode)))
             .map(|(service, _)| service)
     }
 

@@ -7,15 +7,19 @@ use std::rc::Rc;
 
 use crate::config::{self, Dirs, Loaded, Problem};
 use crate::engine::Spec;
+use crate::engine::spec::{Exec, RestartPolicy};
 
 /// Where services come from.
 #[derive(Debug)]
 pub(super) struct Files {
     dirs: Dirs,
+    /// The command of a container, which has no file.
+    main: Option<Vec<String>>,
     paths: BTreeMap<Rc<str>, PathBuf>,
 }
 
 /// What reading the directories brought.
+#[derive(Default)]
 pub(super) struct Read {
     /// Services that are in order.
     pub(super) specs: Vec<Rc<Spec>>,
@@ -25,14 +29,68 @@ pub(super) struct Read {
     pub(super) problems: Vec<Problem>,
 }
 
+/// The name of a container's command among the services.
+const MAIN: &str = "main";
+
+impl Read {
+    /// Puts the command of a container beside the services of the files. It comes up after them,
+    /// so that they are there when it is run, but for those that wait for it themselves.
+    fn add_main(&mut self, words: &[String], file: Option<&PathBuf>) {
+        if let Some(path) = file {
+            let text = "the name 'main' is that of the container's command; this file is not used";
+            self.problems.push(Problem::error(path, text.to_owned()));
+            self.specs.retain(|spec| &*spec.name != MAIN);
+        }
+        let mut behind: Vec<Rc<str>> = vec![MAIN.into()];
+        let mut next = 0;
+        while let Some(name) = behind.get(next).cloned() {
+            next += 1;
+            let waits = |spec: &&Rc<Spec>| {
+                let mut awaited = spec.links.requires.iter().chain(&spec.links.after);
+                awaited.any(|other| *other == name) && !behind.contains(&spec.name)
+            };
+            let more: Vec<_> = self.specs.iter().filter(waits).collect();
+            let more: Vec<_> = more.iter().map(|spec| Rc::clone(&spec.name)).collect();
+            behind.extend(more);
+        }
+        let mut main = Spec::new(MAIN, Exec::Words(words.to_vec()));
+        main.lifecycle.restart = RestartPolicy::Never;
+        let names = self.specs.iter().map(|spec| Rc::clone(&spec.name));
+        main.links.after = names.filter(|name| !behind.contains(name)).collect();
+        self.specs.push(Rc::new(main));
+    }
+}
+
 impl Files {
     /// Nothing read yet.
     #[must_use]
-    pub(super) fn new(dirs: Dirs) -> Self {
+    pub(super) fn new(dirs: Dirs, main: Option<Vec<String>>) -> Self {
         Self {
             dirs,
+            main,
             paths: BTreeMap::new(),
         }
+    }
+
+    /// Is that the command of a container?
+    #[must_use]
+    pub(super) fn is_main(&self, name: &str) -> bool {
+        self.main.is_some() && name == MAIN
+    }
+
+    /// May the services directory be missing?
+    #[must_use]
+    pub(super) fn may_be_absent(&self) -> bool {
+        self.dirs.may_be_absent
+    }
+
+    /// Where services are looked for.
+    #[must_use]
+    pub(super) fn places(&self) -> String {
+        let system = self.dirs.system.iter();
+        let dirs = system.chain([&self.dirs.services]);
+        let dirs: Vec<String> = dirs.map(|dir| dir.display().to_string()).collect();
+        dirs.join(" or ")
     }
 
     /// Makes the services directory, so that a first start needs no preparation.
@@ -68,11 +126,15 @@ impl Files {
                 keep.push(name);
             }
         }
-        Ok(Read {
+        let mut read = Read {
             specs,
             keep,
             problems,
-        })
+        };
+        if let Some(words) = &self.main {
+            read.add_main(words, self.paths.get(MAIN));
+        }
+        Ok(read)
     }
 
     /// Writes the file of a service, in place of the one it has.
@@ -82,7 +144,10 @@ impl Files {
     pub(super) fn write(&mut self, spec: &Spec) -> Result<PathBuf, (PathBuf, io::Error)> {
         let dir = &self.dirs.services;
         let wanted = dir.join(format!("{}.toml", spec.name));
-        let path = config::write(dir, spec).map_err(|error| (wanted, error))?;
+        // A machine or a container may have begun without one.
+        let path = std::fs::create_dir_all(dir)
+            .and_then(|()| config::write(dir, spec))
+            .map_err(|error| (wanted, error))?;
         if let Some(old) = self
             .paths
             .insert(Rc::clone(&spec.name), path.clone())

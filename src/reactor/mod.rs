@@ -4,17 +4,23 @@
 //! handled, before the loop waits again. What a client is told is already true.
 
 mod asks;
+mod boot;
 mod clients;
+mod ending;
 mod family;
 mod files;
+mod forward;
 mod journal;
+mod role;
 mod runs;
 mod serve;
 
 use std::collections::VecDeque;
-use std::io;
+use std::ffi::CString;
+use std::io::{self, IsTerminal};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -22,23 +28,30 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use serde_json::Value;
 
+use self::boot::Boot;
+pub use self::boot::shell;
 use self::clients::{ClientId, Clients};
+use self::ending::Closing;
 use self::family::Families;
 use self::files::Files;
+use self::forward::Forward;
+pub use self::role::{Container, Ending, Machine, Role};
 use self::runs::Runs;
 use crate::config::Dirs;
+use crate::engine::spec::Program;
 use crate::engine::{
-    Action, Command, Event, Outcome, Patience, Pid, ServiceId, Signal, SpawnError, State, Step,
-    Supervisor, Table, Ticket,
+    Action, Command, Event, Outcome, Patience, Pid, ServiceId, Signal, SpawnError, Spec, State,
+    Step, Supervisor, Table, Ticket,
 };
 use crate::rpc::{self, Form};
 use crate::sys::clock::{self, Alarm};
-use crate::sys::ledger::Ledger;
+use crate::sys::console::Console;
+use crate::sys::ledger::{Entry, Ledger};
 use crate::sys::limits::OpenFiles;
-use crate::sys::process::{self, Slate};
-use crate::sys::signals::{Notice, Signals};
+use crate::sys::process::{self, Slate, Stdio};
+use crate::sys::signals::{Listens, Notice, Signals};
 use crate::sys::socket::Listener;
-use crate::sys::{kill, procfs};
+use crate::sys::{kill, needed, procfs};
 
 /// What the server is started with.
 #[derive(Clone, Debug)]
@@ -47,13 +60,17 @@ pub struct Options {
     pub dirs: Dirs,
     /// Where clients connect.
     pub socket: PathBuf,
+    /// What the server is to the system.
+    pub role: Role,
 }
 
 const SIGNALS: Token = Token(0);
 const ALARM: Token = Token(1);
 const LISTENER: Token = Token(2);
+/// The output of a container. What waits for it is written at the end of every turn.
+const OUTPUTS: [Token; 2] = [Token(3), Token(4)];
 /// Places in tables follow: even ones are pipes, odd ones clients.
-const FIRST: usize = 4;
+const FIRST: usize = 6;
 
 /// Dead children in one turn; the sockets are looked at between.
 const DEAD_A_TURN: usize = 256;
@@ -73,8 +90,12 @@ pub struct Reactor {
     poll: Poll,
     signals: Signals,
     alarm: Alarm,
-    listener: Listener,
-    ledger: Ledger,
+    /// A container that can be written to nowhere has none.
+    door: Option<Door>,
+    role: Role,
+    boot: Boot,
+    closing: Closing,
+    console: Console,
     supervisor: Supervisor,
     inbox: VecDeque<Event>,
     /// Actions that take their time, in the order in which they came up.
@@ -96,6 +117,22 @@ pub struct Reactor {
     /// Connections are there that can't be taken on before a descriptor is free.
     connections_wait: bool,
     halted: bool,
+}
+
+/// Where clients come in, and what lies beside it.
+struct Door {
+    listener: Listener,
+    ledger: Ledger,
+}
+
+impl Door {
+    fn open(socket: &Path) -> io::Result<(Self, Vec<Entry>)> {
+        let path = socket.display().to_string();
+        let named = |error: io::Error| io::Error::new(error.kind(), format!("{path}: {error}"));
+        let (ledger, left) = Ledger::take(socket).map_err(named)?;
+        let listener = Listener::bind(socket).map_err(named)?;
+        Ok((Self { listener, ledger }, left))
+    }
 }
 
 /// An action that costs forks or looks at processes.
@@ -124,22 +161,32 @@ impl Reactor {
     /// # Errors
     /// With one sentence, if the server can't work here.
     pub fn new(options: Options) -> io::Result<Self> {
-        let named =
-            |what: &str, error: io::Error| io::Error::new(error.kind(), format!("{what}: {error}"));
         process::open_standard_descriptors();
-        let signals = Signals::block().map_err(|error| named("signalfd", error))?;
-        let alarm = Alarm::new().map_err(|error| named("timerfd", error))?;
-        let poll = Poll::new().map_err(|error| named("epoll", error))?;
+        let listens = match options.role {
+            Role::Server => Listens::Server,
+            Role::Machine(_) | Role::Container(_) => Listens::First,
+        };
+        let signals = Signals::block(listens)
+            .map_err(|error| needed("signalfd", "CONFIG_SIGNALFD", error))?;
+        let alarm = Alarm::new().map_err(|error| needed("timerfd", "CONFIG_TIMERFD", error))?;
+        let poll = Poll::new().map_err(|error| needed("epoll", "CONFIG_EPOLL", error))?;
         if let Err(errno) = process::adopt_orphans() {
             log::warn!("orphans of services can't be adopted: {errno}");
         }
         let null: OwnedFd = std::fs::File::open("/dev/null")
-            .map_err(|error| named("/dev/null", error))?
+            .map_err(|error| needed("/dev/null", "CONFIG_DEVTMPFS", error))?
             .into();
         let open_files = OpenFiles::raise()?;
-        let path = options.socket.display().to_string();
-        let (ledger, left) = Ledger::take(&options.socket).map_err(|error| named(&path, error))?;
-        let mut listener = Listener::bind(&options.socket).map_err(|error| named(&path, error))?;
+        let (mut door, left) = match Door::open(&options.socket) {
+            Ok((door, left)) => (Some(door), left),
+            Err(error) => match options.role {
+                Role::Server => return Err(needed("a Unix socket", "CONFIG_UNIX", error)),
+                Role::Machine(_) | Role::Container(_) => {
+                    log::warn!("no commands can be taken: {error}");
+                    (None, Vec::new())
+                }
+            },
+        };
         let registry = poll.registry();
         registry.register(
             &mut SourceFd(&signals.as_raw_fd()),
@@ -147,22 +194,34 @@ impl Reactor {
             Interest::READABLE,
         )?;
         registry.register(&mut SourceFd(&alarm.as_raw_fd()), ALARM, Interest::READABLE)?;
-        registry.register(&mut listener.socket, LISTENER, Interest::READABLE)?;
-        let families = Families::new(server_mark(&listener)?);
+        if let Some(door) = &mut door {
+            registry.register(&mut door.listener.socket, LISTENER, Interest::READABLE)?;
+        }
+        let (forward, main) = match &options.role {
+            Role::Server | Role::Machine(_) => (None, None),
+            Role::Container(container) => (
+                Some(Forward::new(container.prefix, registry, OUTPUTS)),
+                container.main.clone(),
+            ),
+        };
+        let families = Families::new(server_mark(door.as_ref().map(|door| &door.listener))?);
         let mut reactor = Self {
             poll,
             signals,
             alarm,
-            listener,
-            ledger,
+            door,
+            role: options.role,
+            boot: Boot::default(),
+            closing: Closing::default(),
+            console: Console::default(),
             supervisor: Supervisor::default(),
             inbox: VecDeque::new(),
             deeds: VecDeque::new(),
             deeds_left: DEEDS_A_TURN,
-            runs: Runs::new(Slate { null, open_files }),
+            runs: Runs::new(Slate { null, open_files }, forward),
             families,
             clients: Clients::default(),
-            files: Files::new(options.dirs),
+            files: Files::new(options.dirs, main),
             tickets: Vec::new(),
             last_ticket: 0,
             obstacles: Table::default(),
@@ -171,27 +230,35 @@ impl Reactor {
             connections_wait: false,
             halted: false,
         };
-        reactor.load(&left)?;
-        log::info!("listening on {}", reactor.listener.path().display());
+        let problem = reactor.load(&left)?;
+        if let Some(door) = &reactor.door {
+            log::info!("listening on {}", door.listener.path().display());
+        }
+        reactor.handle_inbox();
+        reactor.boot(problem);
+        reactor.handle_inbox();
         Ok(reactor)
     }
 
-    /// Turns until everything is down and the server may end.
+    /// Turns until everything is down and the server may end; says what comes then.
     ///
     /// # Errors
     /// If the kernel's event facilities fail.
-    pub fn run(mut self) -> io::Result<()> {
+    pub fn run(mut self) -> io::Result<Ending> {
         let mut events = Events::with_capacity(256);
-        self.handle_inbox();
         while !self.halted {
             self.turn(&mut events)?;
         }
         self.end();
-        Ok(())
+        Ok(self.ending())
     }
 
     fn turn(&mut self, events: &mut Events) -> io::Result<()> {
-        let deadlines = [self.supervisor.next_deadline(), self.families.next_look()];
+        let deadlines = [
+            self.supervisor.next_deadline(),
+            self.families.next_look(),
+            self.next_tick(),
+        ];
         self.alarm.arm(deadlines.into_iter().flatten().min())?;
         let busy = self.runs.is_busy()
             || self.clients.is_busy()
@@ -205,18 +272,20 @@ impl Reactor {
         self.families.stale();
         self.deeds_left = DEEDS_A_TURN;
         let mut dead = std::mem::take(&mut self.more_dead);
+        let mut signalled = false;
         let mut connections = std::mem::take(&mut self.more_connections);
         connections |= std::mem::take(&mut self.connections_wait);
         let mut inbox = std::mem::take(&mut self.inbox);
         self.runs.go_on(&mut |event| inbox.push_back(event));
         for event in events.iter() {
             match event.token() {
-                SIGNALS => dead |= self.take_signals(&mut inbox),
+                SIGNALS => signalled = true,
                 ALARM => {
                     self.alarm.drain();
                     inbox.push_back(Event::Deadline);
                 }
                 LISTENER => connections = true,
+                token if OUTPUTS.contains(&token) => {}
                 Token(token) if token % 2 == 0 => {
                     let slot = (token - FIRST) / 2;
                     let closed = event.is_read_closed();
@@ -231,38 +300,34 @@ impl Reactor {
             }
         }
         self.inbox = inbox;
+        dead |= signalled && self.take_signals();
         self.handle_inbox();
         if dead {
             self.take_dead();
         }
-        if self.families.is_look_due(clock::now()) {
+        let now = clock::now();
+        if self.families.is_look_due(now) {
             self.sweep_again();
         }
+        self.tick(now);
         if connections {
             self.accept();
         }
         for client in self.clients.take_busy() {
             self.serve(client);
         }
+        self.runs.flush();
         Ok(())
     }
 
     /// Says whether a child may have ended.
-    fn take_signals(&mut self, inbox: &mut VecDeque<Event>) -> bool {
+    fn take_signals(&mut self) -> bool {
         let mut dead = false;
         while let Some(notice) = self.signals.take_next() {
-            match notice {
-                Notice::Child => dead = true,
-                Notice::Stop => {
-                    log::info!("asked to stop by a signal");
-                    inbox.push_back(command(Command::Shutdown));
-                }
-                Notice::Reload => {
-                    log::info!("asked to reload by a signal");
-                    if let Err(error) = self.reload(None) {
-                        log::error!("{}", error.message);
-                    }
-                }
+            if notice == Notice::Child {
+                dead = true;
+            } else {
+                self.notice(notice);
             }
         }
         dead
@@ -284,6 +349,7 @@ impl Reactor {
                 self.handle_inbox();
             }
             process::collect(pid);
+            self.shell_ends(pid);
         }
         self.more_dead = true;
         self.sweep_again();
@@ -334,9 +400,15 @@ impl Reactor {
                 // The process may have ended, and its number be another's, while this was due.
                 let found = self.supervisor.service(service);
                 if let Some(found) = found.filter(|found| found.state().pid() == Some(pid)) {
-                    let mode = found.spec().lifecycle.kill_mode;
+                    let spec = found.spec();
+                    let mode = spec.lifecycle.kill_mode;
+                    let has_terminal = spec.program().is_some_and(|program| program.tty.is_some());
                     self.families
                         .kill(&self.supervisor, service, pid, mode, signal);
+                    // A shell that talks to somebody takes a hang-up for an end, and nothing else.
+                    if has_terminal && signal != Signal::KILL {
+                        kill::kill_child(pid, Signal::HUP);
+                    }
                 }
             }
         }
@@ -373,7 +445,9 @@ impl Reactor {
                 if matches!(from, State::Clearing { .. }) {
                     self.families.give_up(service);
                 }
+                self.main_rests(service, to);
             }
+            Action::CriticalFailed { service } => self.critical_failed(service),
             Action::Removed { service, name } => self.removed(service, &name),
             Action::Reply { ticket, outcome } => self.reply(ticket, outcome),
             Action::Halt => self.halted = true,
@@ -415,17 +489,20 @@ impl Reactor {
             self.obstacles.insert(service, text);
             return Event::Obstructed { service };
         }
+        let stdio = self.stdio(spec, program);
         let token = |slot| Token(FIRST + slot * 2);
         let registry = self.poll.registry();
         match self
             .runs
-            .spawn(service, spec, program, &mut self.families, registry, token)
+            .spawn(service, spec, stdio, &mut self.families, registry, token)
         {
             Ok(pid) => {
+                let place = service.index();
                 let noted = self
-                    .ledger
-                    .note(service.index(), pid, clock::boot_ms(), &spec.name);
-                if let Err(error) = noted {
+                    .door
+                    .as_ref()
+                    .map(|door| door.ledger.note(place, pid, clock::boot_ms(), &spec.name));
+                if let Some(Err(error)) = noted {
                     log::warn!("the ledger beside the socket: {error}");
                 }
                 Event::Forked { service, pid }
@@ -435,6 +512,22 @@ impl Reactor {
                 error,
                 scarce,
             },
+        }
+    }
+
+    /// What a service's standard descriptors are.
+    fn stdio(&self, spec: &Spec, program: &Program) -> Stdio {
+        let text = |path: &Path| CString::new(path.as_os_str().as_bytes()).unwrap_or_default();
+        let is_main = self.files.is_main(&spec.name);
+        if let Some(tty) = &program.tty {
+            Stdio::Terminal(text(tty))
+        } else if is_main && std::io::stdin().is_terminal() {
+            Stdio::Own
+        } else if spec.lifecycle.survive_switch_root && matches!(self.role, Role::Machine(_)) {
+            // Nobody reads its pipes when this PID 1 has handed over.
+            Stdio::File(text(Path::new("/dev/kmsg")))
+        } else {
+            Stdio::Kept { own_input: is_main }
         }
     }
 
@@ -459,6 +552,9 @@ impl Reactor {
     }
 
     fn reply(&mut self, ticket: Ticket, outcome: Outcome) {
+        if self.leg_ends(ticket, &outcome) {
+            return;
+        }
         let Some(place) = self.tickets.iter().position(|asker| asker.ticket == ticket) else {
             return;
         };
@@ -477,8 +573,10 @@ impl Reactor {
         let until = clock::now() + LAST_PATIENCE;
         // Whoever dies under the look leaves its children to the next one.
         let mut quiet = 0;
-        while quiet < 2 && clock::now() < until {
-            let wait = if self.families.kill_rest(&self.supervisor) {
+        let switch = matches!(self.ending(), Ending::Switch(_));
+        while (quiet < 2 || self.runs.is_waiting()) && clock::now() < until {
+            self.runs.flush();
+            let wait = if self.families.kill_rest(&self.supervisor, switch) {
                 quiet += 1;
                 Duration::ZERO
             } else {
@@ -508,9 +606,12 @@ fn command(command: Command) -> Event {
 /// What tells this server's processes from those of any other on the machine, in any namespace,
 /// and is the same for the next server on the same socket: the directory of the socket, by device
 /// and inode, and its name.
-fn server_mark(listener: &Listener) -> io::Result<String> {
+fn server_mark(listener: Option<&Listener>) -> io::Result<String> {
     use std::hash::{DefaultHasher, Hash, Hasher};
     use std::os::unix::fs::MetadataExt;
+    let Some(listener) = listener else {
+        return Ok(format!("{:016x}", std::process::id()));
+    };
     let path = listener.path();
     let dir = path
         .parent()

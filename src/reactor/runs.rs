@@ -10,13 +10,14 @@ use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 
 use super::family::{Families, MARK};
+use super::forward::Forward;
 use crate::config;
 use crate::engine::spec::{Exec, Program};
 use crate::engine::{Event, Pid, ServiceId, SpawnError, Spec, Step, Table, Time};
 use crate::sys::clock;
 use crate::sys::output::{Lines, LogLine, Ring, Stream};
 use crate::sys::pipe::{Input, Reader};
-use crate::sys::process::{self, Launch, Slate};
+use crate::sys::process::{self, Launch, Slate, Stdio};
 
 /// Bytes read from a pipe at once: what a pipe holds (`pipe(7)`).
 const READ_BYTES: usize = 64 << 10;
@@ -43,6 +44,10 @@ pub(super) struct Runs {
     /// The server's environment.
     environment: Vec<(OsString, CString)>,
     buffer: Box<[u8]>,
+    /// Where output goes on to.
+    forward: Option<Forward>,
+    /// Pipes that are not read while too much waits there.
+    paused: Vec<usize>,
 }
 
 /// What is kept of a service over its runs.
@@ -58,6 +63,7 @@ struct Run {
 
 struct Pipe {
     service: ServiceId,
+    name: Rc<str>,
     reader: Reader,
     use_: Use,
 }
@@ -73,7 +79,7 @@ enum Use {
 impl Runs {
     /// No runs yet.
     #[must_use]
-    pub(super) fn new(slate: Slate) -> Self {
+    pub(super) fn new(slate: Slate, forward: Option<Forward>) -> Self {
         let entry = |(name, value): (OsString, OsString)| {
             let mut bytes = name.as_bytes().to_vec();
             bytes.push(b'=');
@@ -93,6 +99,8 @@ impl Runs {
             slate,
             environment,
             buffer: vec![0; READ_BYTES].into(),
+            forward,
+            paused: Vec::new(),
         }
     }
 
@@ -104,26 +112,29 @@ impl Runs {
         &mut self,
         service: ServiceId,
         spec: &Spec,
-        program: &Program,
+        stdio: Stdio,
         families: &mut Families,
         registry: &Registry,
         token: impl Fn(usize) -> Token,
     ) -> Result<Pid, (SpawnError, bool)> {
-        let launch = self.launch(&spec.name, program, families)?;
+        let program = spec.program().ok_or_else(unusable)?;
+        let launch = self.launch(&spec.name, program, stdio, families)?;
         let child = process::spawn(&launch, &self.slate)
             .map_err(|error| (error, process::is_scarcity(error)))?;
         let pid = child.pid;
-        families.began(service, pid, [child.stdout.inode(), child.stderr.inode()]);
+        let inodes = child
+            .output
+            .as_ref()
+            .map(|pipes| pipes.each_ref().map(Reader::inode));
+        families.began(service, pid, inodes);
         let run = self.runs.or_default(service);
         run.buffer_lines = spec.logging.buffer_lines;
         run.used = None;
         let output = |stream| Use::Output(stream, Lines::default());
-        let pipes = [
-            (child.exec, Use::Exec(pid)),
-            (child.stdout, output(Stream::Stdout)),
-            (child.stderr, output(Stream::Stderr)),
-        ];
-        for (reader, use_) in pipes {
+        let exec = [(child.exec, Use::Exec(pid))].into_iter();
+        let streams = [output(Stream::Stdout), output(Stream::Stderr)];
+        let outputs = child.output.into_iter().flatten().zip(streams);
+        for (reader, use_) in exec.chain(outputs) {
             let slot = self.free.pop().unwrap_or(self.pipes.len());
             if slot == self.pipes.len() {
                 self.pipes.push(None);
@@ -148,6 +159,7 @@ impl Runs {
             }
             self.pipes[slot] = Some(Pipe {
                 service,
+                name: Rc::clone(&spec.name),
                 reader,
                 use_,
             });
@@ -159,11 +171,37 @@ impl Runs {
     /// A pipe has something to read, or has been closed.
     pub(super) fn ready(&mut self, slot: usize, closed: bool, inbox: &mut impl FnMut(Event)) {
         for _ in 0..READS_A_TURN {
+            if self.forward.as_ref().is_some_and(Forward::is_full) {
+                return self.paused.push(slot);
+            }
             if !self.read(slot, closed, inbox) {
                 return;
             }
         }
         self.busy.push(slot);
+    }
+
+    /// Sends output on, as far as it is taken; pipes that had to wait for that are read again.
+    pub(super) fn flush(&mut self) {
+        let Some(forward) = &mut self.forward else {
+            return;
+        };
+        forward.flush();
+        if !forward.is_full() {
+            self.busy.append(&mut self.paused);
+        }
+    }
+
+    /// Does output wait to be sent on?
+    #[must_use]
+    pub(super) fn is_waiting(&self) -> bool {
+        self.forward.as_ref().is_some_and(Forward::is_waiting)
+    }
+
+    /// What services have in common.
+    #[must_use]
+    pub(super) fn slate(&self) -> &Slate {
+        &self.slate
     }
 
     /// Goes on with what the last turn left over.
@@ -257,16 +295,20 @@ impl Runs {
             };
         };
         let most = run.buffer_lines;
+        let mut keep = |line: &[u8], ends: bool| {
+            run.log.push(at_ms, stream, line, most);
+            if let Some(forward) = &mut self.forward {
+                forward.push(stream, slot, &pipe.name, line, ends);
+            }
+        };
         match pipe.reader.read(&mut self.buffer) {
             Input::Nothing => false,
             Input::Bytes(count) => {
-                lines.push(&self.buffer[..count], |line| {
-                    run.log.push(at_ms, stream, line, most);
-                });
+                lines.push(&self.buffer[..count], keep);
                 closed || count == READ_BYTES
             }
             Input::End => {
-                lines.finish(|line| run.log.push(at_ms, stream, line, most));
+                lines.finish(|line| keep(line, true));
                 self.close(slot);
                 false
             }
@@ -286,6 +328,7 @@ impl Runs {
         &self,
         name: &Rc<str>,
         program: &Program,
+        stdio: Stdio,
         families: &Families,
     ) -> Result<Launch, (SpawnError, bool)> {
         let text = |bytes: Vec<u8>| CString::new(bytes).map_err(|_| unusable());
@@ -328,6 +371,7 @@ impl Runs {
                 .as_ref()
                 .map(|dir| text(dir.clone().into_os_string().into_vec()))
                 .transpose()?,
+            stdio,
         })
     }
 

@@ -22,7 +22,8 @@ impl Reactor {
     pub(super) fn accept(&mut self) {
         let token = |slot| Token(FIRST + 1 + slot * 2);
         for _ in 0..CONNECTIONS_A_TURN {
-            match self.listener.socket.accept() {
+            let Some(door) = &self.door else { return };
+            match door.listener.socket.accept() {
                 Ok((stream, _)) => match self.clients.add(stream, self.poll.registry(), token) {
                     Ok(evicted) => evicted.into_iter().for_each(|client| self.hung_up(client)),
                     Err(error) => log::warn!("a connection was refused: {error}"),

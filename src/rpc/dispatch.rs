@@ -92,16 +92,43 @@ pub enum Ask {
 }
 
 /// What `system.*` asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SystemVerb {
     /// End the server.
-    Shutdown,
+    Shutdown {
+        /// With this exit status.
+        code: u8,
+    },
     /// Switch the machine off.
     Poweroff,
     /// Restart the machine.
     Reboot,
     /// Halt the machine.
     Halt,
+    /// Start the kernel that was loaded.
+    Kexec,
+    /// Hand over from an initramfs.
+    SwitchRoot {
+        /// The mounted new root.
+        root: String,
+        /// What is to be PID 1 there.
+        init: String,
+    },
+}
+
+impl SystemVerb {
+    /// As its method is called.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Shutdown { .. } => "Shutdown",
+            Self::Poweroff => "Poweroff",
+            Self::Reboot => "Reboot",
+            Self::Halt => "Halt",
+            Self::Kexec => "Kexec",
+            Self::SwitchRoot { .. } => "Switching the root is",
+        }
+    }
 }
 
 /// Which lines of output.
@@ -138,10 +165,15 @@ pub fn dispatch(request: &Request, scene: &Scene<'_>) -> Result<Todo, Refusal> {
     Ok(match request.method.as_str() {
         "rpc.discover" => Todo::Answer(super::discover()),
         "system.ping" => Todo::Answer(json!({"version": env!("CARGO_PKG_VERSION")})),
-        "system.shutdown" => Todo::Ask(Ask::System(SystemVerb::Shutdown)),
+        "system.shutdown" => Todo::Ask(Ask::System(SystemVerb::Shutdown { code: p.code()? })),
         "system.poweroff" => Todo::Ask(Ask::System(SystemVerb::Poweroff)),
         "system.reboot" => Todo::Ask(Ask::System(SystemVerb::Reboot)),
         "system.halt" => Todo::Ask(Ask::System(SystemVerb::Halt)),
+        "system.kexec" => Todo::Ask(Ask::System(SystemVerb::Kexec)),
+        "system.switch_root" => Todo::Ask(Ask::System(SystemVerb::SwitchRoot {
+            root: p.name("root")?.to_owned(),
+            init: p.name("init").unwrap_or("/sbin/init").to_owned(),
+        })),
         "system.prepare_restart" => {
             return Err(Refusal::new(
                 Code::Internal,
@@ -316,6 +348,15 @@ impl<'a> Params<'a> {
     fn name(&self, key: &str) -> Result<&'a str, Refusal> {
         let missing = || Refusal::new(Code::InvalidParams, format!("missing '{key}' parameter"));
         self.0.get(key).and_then(Value::as_str).ok_or_else(missing)
+    }
+
+    /// The exit status of the server, 0 if absent.
+    fn code(&self) -> Result<u8, Refusal> {
+        let Some(value) = self.0.get("code").filter(|value| !value.is_null()) else {
+            return Ok(0);
+        };
+        let code = value.as_u64().and_then(|code| u8::try_from(code).ok());
+        code.ok_or_else(|| Refusal::new(Code::InvalidParams, "'code' must be 0 to 255"))
     }
 
     /// The service, for a reading request.

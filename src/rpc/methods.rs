@@ -294,27 +294,52 @@ pub const METHODS: &[Method] = &[
         "system.halt",
         [],
         "{ok}",
-        "Stop everything and halt the machine; an error unless the server is PID 1."
+        "Stop everything and halt the machine, or end the container; an error unless the server is PID 1."
+    ),
+    method!(
+        "system.kexec",
+        [],
+        "{ok}",
+        "Stop everything and start the kernel that was loaded; an error unless the server is PID 1 of a machine."
     ),
     method!("system.ping", [], "{version}", "Is somebody there?"),
     method!(
         "system.poweroff",
         [],
         "{ok}",
-        "Stop everything and switch the machine off; an error unless the server is PID 1."
+        "Stop everything and switch the machine off, or end the container; an error unless the server is PID 1."
     ),
     method!("system.prepare_restart", [], "error", "Not there yet."),
     method!(
         "system.reboot",
         [],
         "{ok}",
-        "Stop everything and restart the machine; an error unless the server is PID 1."
+        "Stop everything and restart the machine, or end the container; an error unless the server is PID 1."
     ),
     method!(
         "system.shutdown",
-        [],
+        [param(
+            "code",
+            "integer",
+            false,
+            "exit status of the server; 0 if absent"
+        )],
         "{ok}",
-        "Stop everything in order and end the server; answered at once."
+        "Stop everything in order and end the server, or switch off the machine whose PID 1 it is; answered at once."
+    ),
+    method!(
+        "system.switch_root",
+        [
+            param("root", "string", true, "where the new root is mounted"),
+            param(
+                "init",
+                "string",
+                false,
+                "what becomes PID 1 there; /sbin/init if absent"
+            )
+        ],
+        "{ok}",
+        "Stop everything but what survives, and hand over from an initramfs to the real root."
     ),
 ];
 

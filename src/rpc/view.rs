@@ -211,6 +211,12 @@ fn spawn_error(spec: &Spec, error: SpawnError) -> String {
         (Step::Fork, _) | (_, None) => "fork".to_owned(),
         (Step::Session, _) => "setsid".to_owned(),
         (Step::Stdio, _) => "standard descriptors".to_owned(),
+        (Step::Terminal, Some(program)) => {
+            format!(
+                "terminal {}",
+                program.tty.as_deref().unwrap_or(Path::new("")).display()
+            )
+        }
         (Step::Limits, _) => "resource limits".to_owned(),
         (Step::Chdir, Some(program)) => {
             format!(

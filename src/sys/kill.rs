@@ -3,12 +3,14 @@
 //! A number alone may be reused between look and kill. A pidfd (`pidfd_open(2)`, Linux 5.3) pins
 //! the process; its start time, read after the pin, tells that it is the one that was seen.
 
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use super::machine::Verb;
 use super::procfs::{Stat, stat};
 use crate::engine::{Pid, Signal};
 
@@ -30,6 +32,22 @@ pub fn kill_child(pid: Pid, signal: Signal) -> bool {
 pub fn kill_group(leader: Pid, signal: Signal) -> bool {
     // SAFETY: as above; minus a positive number means that group.
     unsafe { libc::kill(-leader.number(), signal.number()) == 0 }
+}
+
+/// Tells PID 1 how the machine's run is to end, by the signal it understands as that.
+///
+/// # Errors
+/// As `kill(2)`.
+pub fn signal_first(verb: Verb) -> io::Result<()> {
+    let number = match verb {
+        Verb::Poweroff => libc::SIGTERM,
+        Verb::Reboot => libc::SIGINT,
+        Verb::Halt => 37,
+        Verb::Kexec => 40,
+    };
+    // SAFETY: kill takes plain numbers.
+    nix::Error::result(unsafe { libc::kill(1, number) })?;
+    Ok(())
 }
 
 /// Asks processes that are not our children to end, waits as long as `patience`, and kills those

@@ -108,8 +108,9 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// Takes in bytes; hands out each line that is complete, without its end.
-    pub fn push(&mut self, mut bytes: &[u8], mut line: impl FnMut(&[u8])) {
+    /// Takes in bytes; hands out each line that is complete, without its end, and whether that
+    /// was its end or it is just too long for one piece.
+    pub fn push(&mut self, mut bytes: &[u8], mut line: impl FnMut(&[u8], bool)) {
         while !bytes.is_empty() {
             let room = LINE_BYTES - self.rest.len();
             let newline = bytes.iter().take(room + 1).position(|byte| *byte == b'\n');
@@ -121,10 +122,10 @@ impl Lines {
             if !ends {
                 self.rest.extend_from_slice(&bytes[..piece]);
             } else if self.rest.is_empty() {
-                line(trim(&bytes[..piece]));
+                line(trim(&bytes[..piece]), newline.is_some());
             } else {
                 self.rest.extend_from_slice(&bytes[..piece]);
-                line(trim(&self.rest));
+                line(trim(&self.rest), newline.is_some());
                 self.rest = Vec::new();
             }
             bytes = &bytes[after..];
@@ -152,7 +153,7 @@ mod tests {
         let mut lines = Lines::default();
         let mut found = Vec::new();
         for piece in pieces {
-            lines.push(piece, |line| found.push(line.to_vec()));
+            lines.push(piece, |line, _| found.push(line.to_vec()));
         }
         lines.finish(|line| found.push(line.to_vec()));
         found

@@ -4,14 +4,19 @@
 //! without a word if it did, or eight bytes with the step and errno that failed. A program on a
 //! disk that hangs holds up its own child, not the server.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::ptr;
+use std::time::{Duration, Instant};
 
+use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::libc;
+use nix::poll::poll;
 use nix::sys::signal::{
     SigHandler, SigSet, SigmaskHow, Signal as NixSignal, pthread_sigmask, signal,
 };
+use nix::sys::stat::Mode;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, chdir, dup2_stderr, dup2_stdin, dup2_stdout, fork, setsid};
 
 use super::limits::OpenFiles;
@@ -28,6 +33,23 @@ pub struct Launch {
     pub environment: Vec<CString>,
     /// Its working directory.
     pub dir: Option<CString>,
+    /// What its standard descriptors are.
+    pub stdio: Stdio,
+}
+
+/// Standard input, output and error of a child.
+pub enum Stdio {
+    /// Output to pipes that the server reads; input from nowhere, or the server's own.
+    Kept {
+        /// The server's own input.
+        own_input: bool,
+    },
+    /// A terminal, which is its controlling one too.
+    Terminal(CString),
+    /// The server's own, which is a terminal and becomes its controlling one.
+    Own,
+    /// Output to a file; nobody need live to read it.
+    File(CString),
 }
 
 /// What services have in common.
@@ -45,10 +67,8 @@ pub struct Child {
     pub pid: Pid,
     /// Tells of exec.
     pub exec: Reader,
-    /// Its output.
-    pub stdout: Reader,
-    /// Its errors.
-    pub stderr: Reader,
+    /// Its output and its errors, where they are kept.
+    pub output: Option<[Reader; 2]>,
 }
 
 /// Forks a child that becomes the program, in a session of its own with a clean slate: empty
@@ -62,13 +82,18 @@ pub fn spawn(launch: &Launch, slate: &Slate) -> Result<Child, SpawnError> {
         errno: errno as i32,
     };
     let (exec, exec_writer) = pipe().map_err(failed)?;
-    let (stdout, stdout_writer) = pipe().map_err(failed)?;
-    let (stderr, stderr_writer) = pipe().map_err(failed)?;
+    let (output, output_ends) = match launch.stdio {
+        Stdio::Kept { .. } => {
+            let (stdout, stdout_writer) = pipe().map_err(failed)?;
+            let (stderr, stderr_writer) = pipe().map_err(failed)?;
+            (Some([stdout, stderr]), Some([stdout_writer, stderr_writer]))
+        }
+        Stdio::Terminal(_) | Stdio::Own | Stdio::File(_) => (None, None),
+    };
     let vectors = Vectors::of(launch);
     let ends = Ends {
         exec: &exec_writer,
-        stdout: &stdout_writer,
-        stderr: &stderr_writer,
+        output: output_ends.as_ref(),
     };
     let server = std::process::id();
     // SAFETY: the server has a single thread, so the child inherits no lock that another holds;
@@ -80,12 +105,7 @@ pub fn spawn(launch: &Launch, slate: &Slate) -> Result<Child, SpawnError> {
         }
         ForkResult::Parent { child } => {
             let pid = Pid::new(child.as_raw()).expect("fork gives a positive number");
-            Ok(Child {
-                pid,
-                exec,
-                stdout,
-                stderr,
-            })
+            Ok(Child { pid, exec, output })
         }
     }
 }
@@ -117,10 +137,11 @@ pub fn read_exec(reader: &mut Reader) -> Option<Result<(), SpawnError>> {
 }
 
 /// The steps by their number on the exec pipe.
-const STEPS: [Step; 6] = [
+const STEPS: [Step; 7] = [
     Step::Fork,
     Step::Session,
     Step::Stdio,
+    Step::Terminal,
     Step::Limits,
     Step::Chdir,
     Step::Exec,
@@ -150,8 +171,7 @@ impl Vectors {
 
 struct Ends<'a> {
     exec: &'a OwnedFd,
-    stdout: &'a OwnedFd,
-    stderr: &'a OwnedFd,
+    output: Option<&'a [OwnedFd; 2]>,
 }
 
 /// The child's way to its program. From here to exec: system calls only.
@@ -162,7 +182,7 @@ fn become_program(launch: &Launch, vectors: &Vectors, slate: &Slate, ends: &Ends
     };
     let number = STEPS.iter().position(|known| *known == step).unwrap_or(0);
     let [a, b, c, d] = errno.to_ne_bytes();
-    #[expect(clippy::cast_possible_truncation, reason = "there are six steps")]
+    #[expect(clippy::cast_possible_truncation, reason = "there are seven steps")]
     let word = [a, b, c, d, number as u8, 0, 0, 0];
     let _ = nix::unistd::write(ends.exec, &word);
     // SAFETY: _exit ends the process without running anything of the parent's.
@@ -183,9 +203,15 @@ fn die_with(server: u32) {
 
 fn prepare(launch: &Launch, slate: &Slate, ends: &Ends<'_>) -> Result<(), (Step, nix::Error)> {
     setsid().map_err(|errno| (Step::Session, errno))?;
-    dup2_stdin(&slate.null).map_err(|errno| (Step::Stdio, errno))?;
-    dup2_stdout(ends.stdout).map_err(|errno| (Step::Stdio, errno))?;
-    dup2_stderr(ends.stderr).map_err(|errno| (Step::Stdio, errno))?;
+    match &launch.stdio {
+        Stdio::Kept { own_input } => {
+            connect(slate, *own_input, ends.output).map_err(|errno| (Step::Stdio, errno))?;
+        }
+        Stdio::Terminal(path) => take_terminal(path).map_err(|errno| (Step::Terminal, errno))?,
+        // Without one, the program has to do without job control; that is no reason not to run.
+        Stdio::Own => drop(control(0)),
+        Stdio::File(path) => write_to(path, slate).map_err(|errno| (Step::Stdio, errno))?,
+    }
     slate
         .open_files
         .restore()
@@ -198,6 +224,46 @@ fn prepare(launch: &Launch, slate: &Slate, ends: &Ends<'_>) -> Result<(), (Step,
         .map_err(|errno| (Step::Exec, errno))?;
     pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
         .map_err(|errno| (Step::Exec, errno))
+}
+
+fn connect(slate: &Slate, own_input: bool, ends: Option<&[OwnedFd; 2]>) -> nix::Result<()> {
+    if !own_input {
+        dup2_stdin(&slate.null)?;
+    }
+    if let Some([stdout, stderr]) = ends {
+        dup2_stdout(stdout)?;
+        dup2_stderr(stderr)?;
+    }
+    Ok(())
+}
+
+/// Opens a terminal as 0, 1 and 2 and makes it the controlling one, even if another session had
+/// it before. A line without a carrier would be waited for, so it is opened without waiting first.
+fn take_terminal(path: &CStr) -> nix::Result<()> {
+    let flags = OFlag::O_RDWR | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    let terminal = open(path, flags, Mode::empty())?;
+    fcntl(&terminal, FcntlArg::F_SETFL(OFlag::O_RDWR))?;
+    control(terminal.as_raw_fd())?;
+    dup2_stdin(&terminal)?;
+    dup2_stdout(&terminal)?;
+    dup2_stderr(&terminal)
+}
+
+/// Makes a terminal the controlling one of this session (`TIOCSCTTY`, `ioctl_tty(2)`).
+fn control(terminal: RawFd) -> nix::Result<()> {
+    let take = |steal: libc::c_int| {
+        // SAFETY: this ioctl takes a plain number.
+        nix::Error::result(unsafe { libc::ioctl(terminal, libc::TIOCSCTTY as _, steal) })
+    };
+    // Taking it from another session needs a right that not every server has.
+    take(1).or_else(|_| take(0)).map(drop)
+}
+
+fn write_to(path: &CStr, slate: &Slate) -> nix::Result<()> {
+    dup2_stdin(&slate.null)?;
+    let file = open(path, OFlag::O_WRONLY | OFlag::O_NOCTTY, Mode::empty())?;
+    dup2_stdout(&file)?;
+    dup2_stderr(&file)
 }
 
 /// Tries each place; comes back with the errno that says most if none will do.
@@ -222,6 +288,61 @@ fn exec(launch: &Launch, vectors: &Vectors) -> i32 {
         }
     }
     said
+}
+
+/// Gives up the controlling terminal, so that a child's session can have it (`TIOCNOTTY`,
+/// `ioctl_tty(2)`).
+pub fn give_up_terminal() {
+    // SAFETY: ignoring a signal runs no code of ours; the kernel sends one to whoever leads.
+    let _ = unsafe { signal(NixSignal::SIGHUP, SigHandler::SigIgn) };
+    // SAFETY: this ioctl takes no argument.
+    unsafe { libc::ioctl(0, libc::TIOCNOTTY as _) };
+}
+
+/// Sets a variable of the server's own environment, or takes it out.
+pub fn set_variable(name: &str, value: Option<&str>) {
+    match value {
+        // SAFETY: the server has a single thread.
+        Some(value) => unsafe { std::env::set_var(name, value) },
+        // SAFETY: as above.
+        None => unsafe { std::env::remove_var(name) },
+    }
+}
+
+/// Forks a child that does some work and ends with its result.
+///
+/// # Errors
+/// As `fork(2)`.
+pub fn child(work: impl FnOnce() -> i32) -> nix::Result<Pid> {
+    // SAFETY: as in `spawn`, there is a single thread; the child leaves by _exit.
+    match unsafe { fork() }? {
+        ForkResult::Parent { child } => Ok(Pid::new(child.as_raw()).expect("a positive number")),
+        ForkResult::Child => {
+            let status = work();
+            // SAFETY: _exit ends the process without running anything of the parent's.
+            unsafe { libc::_exit(status) }
+        }
+    }
+}
+
+/// Has a child do something that might never come back, such as to look at a file on a dead
+/// network; gives its exit status, or none if it is not done in time. It is killed then, and if
+/// not even that ends it, it is left to itself.
+pub fn bounded(patience: Duration, work: impl FnOnce() -> i32) -> Option<i32> {
+    let pid = nix::unistd::Pid::from_raw(child(work).ok()?.number());
+    let until = Instant::now() + patience;
+    loop {
+        match waitpid(pid, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::StillAlive) => {}
+            Ok(WaitStatus::Exited(_, status)) => return Some(status),
+            Ok(_) | Err(_) => return None,
+        }
+        if Instant::now() > until {
+            let _ = nix::sys::signal::kill(pid, NixSignal::SIGKILL);
+            return None;
+        }
+        let _ = poll(&mut [], 2u8);
+    }
 }
 
 /// A child that has ended, still to be collected: its number means it until then.

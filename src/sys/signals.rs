@@ -2,21 +2,49 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
+use std::time::Duration;
 
 use nix::libc;
 use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::time::TimeSpec;
 
 /// What the server is told by signals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notice {
     /// Some child has ended; signals coalesce, so it may be many.
     Child,
-    /// SIGTERM or SIGINT: end in order.
-    Stop,
     /// SIGHUP: read the configuration anew.
     Reload,
+    /// SIGTERM.
+    Terminate,
+    /// SIGINT: Ctrl-C, and on the console of a machine Ctrl-Alt-Del.
+    Interrupt,
+    /// SIGUSR1.
+    First,
+    /// SIGUSR2.
+    Second,
+    /// SIGPWR: the power fails, or a virtual machine is to end.
+    Power,
+    /// `SIGRTMIN` and so much: 3 to 6, as managers of containers send them.
+    Runtime(u8),
 }
+
+/// Who listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listens {
+    /// A server: Child, Reload, Terminate and Interrupt.
+    Server,
+    /// PID 1: all.
+    First,
+}
+
+/// `SIGRTMIN` of the C library that those who send them are linked with. The kernel's is 32, and
+/// every library keeps some to itself; the numbers below are what arrives.
+const FIRST_RUNTIME: libc::c_int = 34;
+
+/// `SIGRTMIN+3` to `SIGRTMIN+6`: halt, power off, reboot, kexec (as `systemd(1)` has them).
+const RUNTIME: std::ops::RangeInclusive<libc::c_int> = FIRST_RUNTIME + 3..=FIRST_RUNTIME + 6;
 
 /// The highest signal there is (`SIGRTMAX`, `signal(7)`).
 const LAST_SIGNAL: libc::c_int = 64;
@@ -31,37 +59,78 @@ impl Signals {
     ///
     /// # Errors
     /// As `signalfd(2)`.
-    pub fn block() -> io::Result<Self> {
+    pub fn block(listens: Listens) -> io::Result<Self> {
         (1..=LAST_SIGNAL).for_each(forget);
         // SAFETY: ignoring a signal runs no code of ours.
         unsafe { signal(Signal::SIGPIPE, SigHandler::SigIgn)? };
-        let mut mask = SigSet::empty();
-        for signal in [
-            Signal::SIGCHLD,
-            Signal::SIGTERM,
-            Signal::SIGINT,
-            Signal::SIGHUP,
-        ] {
-            mask.add(signal);
-        }
+        let mask = mask(listens);
         mask.thread_set_mask()?;
-        Ok(Self(SignalFd::with_flags(
-            &mask,
-            SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC,
-        )?))
+        let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
+        Ok(Self(SignalFd::with_flags(&mask, flags)?))
     }
 
     /// The next one that has come.
     pub fn take_next(&mut self) -> Option<Notice> {
         let info = self.0.read_signal().ok().flatten()?;
-        match i32::try_from(info.ssi_signo)
-            .ok()
-            .and_then(|number| Signal::try_from(number).ok())
-        {
-            Some(Signal::SIGCHLD) => Some(Notice::Child),
-            Some(Signal::SIGHUP) => Some(Notice::Reload),
-            _ => Some(Notice::Stop),
-        }
+        let number = i32::try_from(info.ssi_signo).ok()?;
+        Some(match Signal::try_from(number) {
+            Ok(Signal::SIGCHLD) => Notice::Child,
+            Ok(Signal::SIGHUP) => Notice::Reload,
+            Ok(Signal::SIGINT) => Notice::Interrupt,
+            Ok(Signal::SIGUSR1) => Notice::First,
+            Ok(Signal::SIGUSR2) => Notice::Second,
+            Ok(Signal::SIGPWR) => Notice::Power,
+            Ok(_) => Notice::Terminate,
+            Err(_) => Notice::Runtime(u8::try_from(number - FIRST_RUNTIME).unwrap_or(0)),
+        })
+    }
+}
+
+/// The signals that are listened to.
+fn mask(listens: Listens) -> SigSet {
+    let mut mask = SigSet::empty();
+    for signal in [
+        Signal::SIGCHLD,
+        Signal::SIGTERM,
+        Signal::SIGINT,
+        Signal::SIGHUP,
+    ] {
+        mask.add(signal);
+    }
+    if listens == Listens::Server {
+        return mask;
+    }
+    for signal in [Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGPWR] {
+        mask.add(signal);
+    }
+    let mut raw: libc::sigset_t = *mask.as_ref();
+    for number in RUNTIME {
+        // SAFETY: the set is a valid one.
+        unsafe { libc::sigaddset(&raw mut raw, number) };
+    }
+    // SAFETY: the set is a valid one.
+    unsafe { SigSet::from_sigset_t_unchecked(raw) }
+}
+
+/// Blocks what PID 1 listens to, as its very first act: from then on nothing that is sent is lost.
+pub fn hold() {
+    let _ = mask(Listens::First).thread_block();
+}
+
+/// Waits for one of these two, so long at most: a child's end, or Ctrl-Alt-Del. For the last
+/// moments of a machine, when there is no loop any more.
+#[must_use]
+pub fn wait_for_end(patience: Duration) -> Option<Notice> {
+    let mut mask = SigSet::empty();
+    mask.add(Signal::SIGCHLD);
+    mask.add(Signal::SIGINT);
+    let time = TimeSpec::from_duration(patience);
+    // SAFETY: both pointers are valid; nobody asks for more than the number.
+    let number = unsafe { libc::sigtimedwait(mask.as_ref(), std::ptr::null_mut(), time.as_ref()) };
+    match Signal::try_from(number) {
+        Ok(Signal::SIGCHLD) => Some(Notice::Child),
+        Ok(_) => Some(Notice::Interrupt),
+        Err(_) => None,
     }
 }
 

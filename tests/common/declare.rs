@@ -72,6 +72,8 @@ fn declare(spec: &mut Spec, key: &str, value: &str) {
                 other => panic!("a class nobody knows: {other}"),
             }
         }
+        "critical" => spec.critical = true,
+        "survives" => life.survive_switch_root = true,
         "oneshot" | "ports" => declare_program(spec, key, value),
         other => panic!("a key nobody knows: {other}"),
     }

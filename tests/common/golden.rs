@@ -129,6 +129,18 @@ impl Story {
             ["load" | "reload", keep @ ..] => Command::Reload {
                 specs: self.declared.values().cloned().map(Rc::new).collect(),
                 keep: keep.iter().map(|name| Rc::from(*name)).collect(),
+                start: true,
+            },
+            ["load-only"] => Command::Reload {
+                specs: self.declared.values().cloned().map(Rc::new).collect(),
+                keep: Vec::new(),
+                start: false,
+            },
+            ["boot", names @ ..] => Command::Boot {
+                services: names
+                    .iter()
+                    .filter_map(|name| self.world.supervisor.find(name))
+                    .collect(),
             },
             ["put", name] => Command::Put {
                 spec: Rc::new(self.declared[*name].clone()),
@@ -136,7 +148,13 @@ impl Story {
             ["start-all"] => Command::StartAll,
             ["stop-all"] => Command::StopAll,
             ["remove-all"] => Command::RemoveAll,
-            ["shutdown"] => Command::Shutdown,
+            ["shutdown", rest @ ..] => Command::Shutdown {
+                within: rest.iter().find_map(|word| {
+                    let ms = word.strip_prefix("within=")?;
+                    Some(Duration::from_millis(number(ms)))
+                }),
+                spare: rest.contains(&"spare"),
+            },
             [verb, name, rest @ ..] => {
                 let Some(service) = self.world.supervisor.find(name) else {
                     return self.teller.lines.push(format!("no service {name}"));
@@ -293,6 +311,7 @@ impl Watch for Teller {
                 let line = format!("{:?}  reply {}: {}", world.now, ticket.0, told(outcome));
                 self.lines.push(line);
             }
+            Action::CriticalFailed { service } => self.tell(world, *service, "critical, failed"),
             Action::Halt => self.lines.push(format!("{:?}  halt", world.now)),
             Action::Anomaly { what, .. } => self.lines.push(format!("anomaly: {what}")),
         }

@@ -271,7 +271,11 @@ impl Player {
         let specs = self.declared.values().cloned().map(Rc::new).collect();
         let kept = self.names.iter().filter(|_| self.rng.chance(10));
         let keep = kept.map(|name| Rc::from(*name)).collect();
-        self.command(Command::Reload { specs, keep });
+        self.command(Command::Reload {
+            specs,
+            keep,
+            start: true,
+        });
     }
 
     fn kill(&mut self) {
@@ -310,12 +314,17 @@ impl Player {
     }
 
     fn shut_down(&mut self) {
-        self.command(Command::Shutdown);
+        let within = self
+            .rng
+            .chance(50)
+            .then(|| Duration::from_millis(self.rng.below(5000)));
+        let spare = false;
+        self.command(Command::Shutdown { within, spare });
         for _ in 0..self.rng.below(6) {
             self.step();
         }
         if self.rng.chance(30) {
-            self.command(Command::Shutdown);
+            self.command(Command::Shutdown { within, spare });
         }
         self.advance(LONGEST_SHUTDOWN);
     }

@@ -102,7 +102,7 @@ impl Watch for Shadow {
             }
             Action::Reply { ticket, outcome } => self.replied(*ticket, outcome),
             Action::Anomaly { what, service } => panic!("{what}: {service:?}"),
-            Action::Signal { .. } | Action::Halt => {}
+            Action::Signal { .. } | Action::CriticalFailed { .. } | Action::Halt => {}
         }
     }
 
@@ -161,7 +161,7 @@ impl Shadow {
                 });
                 self.stopped.extend(of_user.map(|(id, _)| id));
             }
-            Command::Shutdown => {
+            Command::Shutdown { .. } => {
                 let all = world.supervisor.services();
                 self.stopped.extend(all.map(|(id, _)| id));
             }
@@ -170,7 +170,10 @@ impl Shadow {
                     self.asked_for(world, *service);
                 }
             }
-            Command::StartAll | Command::Put { .. } | Command::Reload { .. } => {
+            Command::StartAll
+            | Command::Put { .. }
+            | Command::Reload { .. }
+            | Command::Boot { .. } => {
                 if !world.supervisor.is_closing() {
                     self.stopped.clear();
                 }

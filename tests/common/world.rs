@@ -235,7 +235,10 @@ impl World {
             }
             Action::Halt => self.halted = true,
             Action::Anomaly { what, service } => panic!("{what}: {service:?}"),
-            Action::Changed { .. } | Action::Removed { .. } | Action::Reply { .. } => {}
+            Action::Changed { .. }
+            | Action::CriticalFailed { .. }
+            | Action::Removed { .. }
+            | Action::Reply { .. } => {}
         }
     }
 

@@ -1,0 +1,46 @@
+//! When the loop can't run: one sentence, a shell on the console, and nobody stays a zombie.
+
+use super::say;
+use crate::engine::Pid;
+use crate::reactor::shell;
+use crate::sys::limits::OpenFiles;
+use crate::sys::process::{self, Slate};
+use crate::sys::{console, crash, machine, signals};
+use std::time::Duration;
+
+/// How often the dead are looked for when no signal comes.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Says what is wrong and offers a shell; leaving it tries again from the start.
+pub(super) fn last_resort(why: &str) -> ! {
+    log::error!("{why}");
+    say(&format!(
+        "{why}\r\nzinit: leaving this shell tries again; poweroff -f and reboot -f end it"
+    ));
+    // Nobody is there to take the signal, so the kernel does it by itself.
+    let _ = machine::catch_ctrl_alt_del(false);
+    let child = offer();
+    if child.is_none() {
+        say("there is no shell; what is left running goes on");
+    }
+    loop {
+        while let Some((pid, _)) = process::peek_dead() {
+            process::collect(pid);
+            if Some(pid) == child {
+                let _ = machine::catch_ctrl_alt_del(true);
+                crash::start_over(why);
+            }
+        }
+        let _ = signals::wait_for_end(LOOK);
+    }
+}
+
+fn offer() -> Option<Pid> {
+    let launch = shell(&console::terminal())?;
+    let null = std::fs::File::open("/dev/null").ok()?.into();
+    let slate = Slate {
+        null,
+        open_files: OpenFiles::raise().ok()?,
+    };
+    process::spawn(&launch, &slate).ok().map(|child| child.pid)
+}

@@ -1,0 +1,262 @@
+//! How it ends: by a signal, by a request, or because the main command of a container has ended.
+
+use std::time::Duration;
+
+use super::role::{Ending, Role};
+use super::{Reactor, command};
+use crate::engine::{Command, Failure, ServiceId, State, Step, Time};
+use crate::rpc::{Code, Refusal, SystemVerb};
+use crate::sys::clock;
+use crate::sys::machine::{self, Verb};
+use crate::sys::signals::Notice;
+use crate::sys::switch::SwitchRoot;
+
+/// Ctrl-Alt-Del so many times ...
+const IMPATIENCE: usize = 7;
+
+/// ... within this time ends the wait (as `systemd(1)` has taught people).
+const IMPATIENCE_SPAN: Duration = Duration::from_secs(2);
+
+/// Time between two lines about what is being waited for.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Time beyond that for all stops, after which nothing is waited for any more: what can't even be
+/// killed is given up by then.
+const BEYOND_GRACE: Duration = Duration::from_secs(15);
+
+/// The exit status of a command that is not there, and of one that can't be run (`sh(1)`).
+const NOT_FOUND: u8 = 127;
+const NOT_RUNNABLE: u8 = 126;
+
+/// How far the end has come.
+#[derive(Debug, Default)]
+pub(super) struct Closing {
+    /// What comes when everything is down.
+    ending: Option<Ending>,
+    /// When to tell the console again what is being waited for.
+    tick: Option<Time>,
+    /// When nothing is waited for any more.
+    until: Option<Time>,
+    /// The last times of Ctrl-Alt-Del.
+    interrupts: Vec<Time>,
+}
+
+impl Reactor {
+    /// A signal that is more than the end of a child.
+    pub(super) fn notice(&mut self, notice: Notice) {
+        if notice == Notice::Reload {
+            log::info!("asked to reload by a signal");
+            if let Err(error) = self.reload(None) {
+                log::error!("{}", error.message);
+            }
+            return;
+        }
+        match self.role {
+            Role::Server => self.end_by_signal(Ending::Exit(0), true),
+            Role::Container(_) => match notice {
+                Notice::First | Notice::Second => log::info!("{notice:?} user signal: ignored"),
+                Notice::Child
+                | Notice::Reload
+                | Notice::Terminate
+                | Notice::Interrupt
+                | Notice::Power
+                | Notice::Runtime(_) => self.end_by_signal(Ending::Exit(0), true),
+            },
+            Role::Machine(_) => {
+                let verb = match notice {
+                    Notice::Terminate | Notice::Second | Notice::Power | Notice::Runtime(4) => {
+                        Verb::Poweroff
+                    }
+                    Notice::Interrupt => return self.ctrl_alt_del(),
+                    Notice::Runtime(3) => Verb::Halt,
+                    Notice::Runtime(5) => Verb::Reboot,
+                    Notice::Runtime(6) => Verb::Kexec,
+                    Notice::First | Notice::Child | Notice::Reload | Notice::Runtime(_) => {
+                        return log::info!("SIGUSR1 has no meaning yet: ignored");
+                    }
+                };
+                self.end_by_signal(Ending::Machine { verb, hurry: false }, false);
+            }
+        }
+    }
+
+    fn end_by_signal(&mut self, ending: Ending, again_hurries: bool) {
+        log::info!("asked to stop by a signal");
+        if again_hurries && self.supervisor.is_closing() {
+            self.shut_down(false);
+        } else {
+            self.begin_end(ending);
+        }
+    }
+
+    fn ctrl_alt_del(&mut self) {
+        let now = clock::now();
+        let times = &mut self.closing.interrupts;
+        times.retain(|at| now.since(*at) <= IMPATIENCE_SPAN);
+        times.push(now);
+        let hurry = times.len() >= IMPATIENCE;
+        let verb = Verb::Reboot;
+        self.begin_end(Ending::Machine { verb, hurry });
+        if hurry {
+            log::warn!("Ctrl-Alt-Del {IMPATIENCE} times: nothing is waited for any more");
+            self.halted = true;
+        }
+    }
+
+    /// Stops everything; when all is down, that comes. Asked again, the last word counts.
+    pub(super) fn begin_end(&mut self, ending: Ending) {
+        if let Ending::Machine { verb, .. } = ending {
+            log::info!("{}", verb.text());
+        }
+        let spare = matches!(ending, Ending::Switch(_));
+        self.closing.ending = Some(ending);
+        if self.supervisor.is_closing() {
+            return;
+        }
+        let now = clock::now();
+        self.closing.until = self
+            .role
+            .grace()
+            .map(|grace| now + grace + BEYOND_GRACE)
+            .filter(|_| matches!(self.role, Role::Machine(_)));
+        self.closing.tick = self.closing.until.map(|_| now + TICK);
+        self.shut_down(spare);
+    }
+
+    fn shut_down(&mut self, spare: bool) {
+        let within = self.role.grace();
+        self.inbox
+            .push_back(command(Command::Shutdown { within, spare }));
+    }
+
+    /// What comes now that everything is down.
+    pub(super) fn ending(&self) -> Ending {
+        self.closing.ending.clone().unwrap_or(Ending::Exit(0))
+    }
+
+    /// When the end wants to be looked at without being told of anything.
+    pub(super) fn next_tick(&self) -> Option<Time> {
+        self.closing.tick
+    }
+
+    /// Tells the console what is being waited for, and ends the wait when it is over.
+    pub(super) fn tick(&mut self, now: Time) {
+        if self.closing.tick.is_none_or(|tick| tick > now) {
+            return;
+        }
+        self.closing.tick = Some(now + TICK);
+        let left = |at: Time| at.since(now).as_secs() + 1;
+        let waits = self
+            .supervisor
+            .services()
+            .filter_map(|(_, service)| match service.state() {
+                State::Stopping { kill_at, .. } | State::Clearing { kill_at, .. } => {
+                    Some(format!("{} ({} s)", service.spec().name, left(kill_at)))
+                }
+                State::Inactive
+                | State::Blocked { .. }
+                | State::Forking
+                | State::Spawning { .. }
+                | State::Running { .. }
+                | State::Backoff { .. }
+                | State::Exited { .. }
+                | State::Failed { .. } => None,
+            });
+        let waits: Vec<String> = waits.take(8).collect();
+        self.console
+            .write(&format!("zinit: waiting for {}\r\n", waits.join(", ")));
+        if self.closing.until.is_some_and(|until| until <= now) {
+            log::error!("time is over: what is left is not waited for");
+            self.halted = true;
+        }
+    }
+
+    /// The command of a container has come to rest: its end is the container's.
+    pub(super) fn main_rests(&mut self, service: ServiceId, to: State) {
+        let is_main = self
+            .supervisor
+            .service(service)
+            .is_some_and(|found| self.files.is_main(&found.spec().name));
+        if !is_main || self.supervisor.is_closing() {
+            return;
+        }
+        if let Some(code) = exit_status(to) {
+            log::info!("the main command has ended; exit status {code}");
+            self.begin_end(Ending::Exit(code));
+        }
+    }
+
+    /// `system.*` requests.
+    pub(super) fn system(&mut self, verb: SystemVerb) -> Result<(), Refusal> {
+        let ending = match (&self.role, verb) {
+            (Role::Server | Role::Container(_), SystemVerb::Shutdown { code }) => {
+                Ending::Exit(code)
+            }
+            (Role::Container(_), SystemVerb::Poweroff | SystemVerb::Reboot | SystemVerb::Halt) => {
+                Ending::Exit(0)
+            }
+            (Role::Machine(_), SystemVerb::Shutdown { .. } | SystemVerb::Poweroff) => {
+                of_machine(Verb::Poweroff)
+            }
+            (Role::Machine(_), SystemVerb::Reboot) => of_machine(Verb::Reboot),
+            (Role::Machine(_), SystemVerb::Halt) => of_machine(Verb::Halt),
+            (Role::Machine(_), SystemVerb::Kexec) => {
+                if !machine::is_kexec_loaded() {
+                    return Err(refused("no kernel is loaded: run kexec -l first"));
+                }
+                of_machine(Verb::Kexec)
+            }
+            (Role::Machine(_), SystemVerb::SwitchRoot { root, init }) => {
+                let switch = SwitchRoot {
+                    root: root.into(),
+                    init: init.into(),
+                };
+                switch.check().map_err(|text| refused(&text))?;
+                Ending::Switch(switch)
+            }
+            (Role::Server, other) | (Role::Container(_), other) => {
+                let name = other.name();
+                let text = format!("{name} only available when running as PID 1");
+                return Err(refused(&text));
+            }
+        };
+        log::info!("asked to stop by a client");
+        self.begin_end(ending);
+        self.handle_inbox();
+        Ok(())
+    }
+}
+
+fn of_machine(verb: Verb) -> Ending {
+    Ending::Machine { verb, hurry: false }
+}
+
+fn refused(text: &str) -> Refusal {
+    Refusal::new(Code::Internal, text)
+}
+
+/// The exit status that a shell would give for it; none if it is not at rest.
+pub(super) fn exit_status(state: State) -> Option<u8> {
+    let by_signal = |signal: i32| u8::try_from(128 + signal).unwrap_or(u8::MAX);
+    match state {
+        State::Exited { code } => Some(u8::try_from(code.unwrap_or(0) & 0xff).unwrap_or(1)),
+        State::Failed { why } => Some(match why {
+            Failure::ExitCode(code) => u8::try_from(code & 0xff).unwrap_or(1),
+            Failure::Signal(signal) => by_signal(signal),
+            Failure::Spawn(error) if error.step == Step::Exec => {
+                let missing = std::io::Error::from_raw_os_error(error.errno).kind()
+                    == std::io::ErrorKind::NotFound;
+                if missing { NOT_FOUND } else { NOT_RUNNABLE }
+            }
+            Failure::Spawn(_) | Failure::StartTimeout | Failure::StopTimeout => 1,
+        }),
+        State::Inactive
+        | State::Blocked { .. }
+        | State::Forking
+        | State::Spawning { .. }
+        | State::Running { .. }
+        | State::Stopping { .. }
+        | State::Clearing { .. }
+        | State::Backoff { .. } => None,
+    }
+}
