@@ -11,11 +11,19 @@ MAN := man/zinit.8 man/zinit-init.8 man/zinit-service.5 man/zinit-rpc.7
 SEEDS ?= 10000
 STEPS ?= 400
 
-.PHONY: help build release demo check test sim golden bench size man install dist clean
-.PHONY: need-cc need-musl need-lints need-mandoc
+# What is built for: make image ARCH=aarch64
+ARCH ?= $(shell uname -m)
+IMAGE := target/image/$(ARCH)
+
+# Rounds of `make bench-boot`, boots of `make soak-boot`.
+ROUNDS ?= 5
+COUNT ?= 500
+
+.PHONY: help build release demo check test test-vm sim golden bench bench-boot soak-boot image boot
+.PHONY: size man install dist clean need-cc need-musl need-lints need-mandoc
 
 help: ## list these targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
 
 build: need-cc ## build for trying out: target/debug/zinit
 	$(CARGO) build
@@ -35,6 +43,10 @@ check: need-lints ## formatting, lints, then all tests
 test: need-cc need-mandoc ## run all tests
 	$(CARGO) test
 
+test-vm: release ## run the tests that boot a real kernel in QEMU
+	tests/vm/fetch.sh x86_64
+	ZINIT_STATIC=$(CURDIR)/$(BINARY) $(CARGO) test --test vm -- --ignored --test-threads=2
+
 sim: need-cc ## simulate more histories: make sim SEEDS=100000 STEPS=400
 	SEEDS=$(SEEDS) STEPS=$(STEPS) $(CARGO) test --release --test simulation -- --nocapture
 
@@ -43,6 +55,22 @@ golden: need-cc ## play the stories of tests/golden; REWRITE=1 writes them anew
 
 bench: need-cc ## measure speed and memory
 	$(CARGO) test --release --test bench -- --ignored --nocapture --test-threads=1
+
+bench-boot: release ## boot twenty services by zinit and by other inits: ROUNDS=5
+	tests/vm/fetch.sh x86_64 peers
+	tests/vm/bench.sh $(BINARY) $(ROUNDS)
+
+soak-boot: release ## boot and power off, again and again: COUNT=500
+	tests/vm/fetch.sh x86_64
+	tests/vm/soak.sh $(BINARY) $(COUNT)
+
+image: ## build a bootable initramfs of zinit, busybox and service files: ARCH=aarch64
+	tests/vm/fetch.sh $(ARCH)
+	$(MAKE) release TRIPLE=$(ARCH)-unknown-linux-musl
+	tests/image/build.sh $(ARCH) target/$(ARCH)-unknown-linux-musl/release/zinit $(IMAGE)
+
+boot: image ## run that image in QEMU, its serial console on this terminal
+	KERNEL=$(IMAGE)/kernel tests/vm/boot.sh $(ARCH) $(IMAGE)/initramfs
 
 size: release ## bytes of the program by package, and its memory with 0 and 100 services
 	@CARGO_PROFILE_RELEASE_STRIP=none $(CARGO) build --release --target $(TRIPLE) --target-dir target/symbols

@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 
 use nix::libc;
-use nix::unistd::{gethostname, sethostname};
+use nix::unistd::sethostname;
 
 /// How a machine's run ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,21 +33,15 @@ impl Verb {
     }
 }
 
-/// Gives the machine the name in `/etc/hostname`, unless it has one.
+/// Gives the machine the name in `/etc/hostname`, if there is one (`hostname(5)`).
 ///
 /// # Errors
 /// As `sethostname(2)`.
 pub fn name() -> nix::Result<()> {
     let text = fs::read_to_string("/etc/hostname").unwrap_or_default();
     let mut lines = text.lines().map(str::trim);
-    let Some(name) = lines.find(|line| !line.is_empty() && !line.starts_with('#')) else {
-        return Ok(());
-    };
-    // The kernel's command line may have set one (`hostname=`); it goes before the file.
-    match gethostname() {
-        Ok(known) if known != "(none)" && known != "localhost" && !known.is_empty() => Ok(()),
-        Ok(_) | Err(_) => sethostname(name),
-    }
+    let name = lines.find(|line| !line.is_empty() && !line.starts_with('#'));
+    name.map_or(Ok(()), sethostname)
 }
 
 /// Brings the loopback interface up; the kernel gives it its address (`netdevice(7)`).
@@ -61,7 +55,8 @@ pub fn loopback_up() -> io::Result<()> {
     // SAFETY: an all-zero request is a valid one, of an interface without a name.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     for (place, byte) in request.ifr_name.iter_mut().zip(b"lo") {
-        *place = byte.cast_signed();
+        // Letters are signed on some processors; these two are the same either way.
+        *place = libc::c_char::from_ne_bytes([*byte]);
     }
     #[expect(clippy::cast_possible_truncation, reason = "the kernel's flags fit")]
     {

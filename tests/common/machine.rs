@@ -194,7 +194,10 @@ impl Image {
             let mut buffer = [0; 4096];
             loop {
                 let count = output.read(&mut buffer).unwrap_or(0);
-                let mut text = shared.text.lock().unwrap();
+                let mut text = shared
+                    .text
+                    .lock()
+                    .unwrap_or_else(std::sync::PoisonError::into_inner);
                 text.0.push_str(&String::from_utf8_lossy(&buffer[..count]));
                 text.1 = count == 0;
                 shared.more.notify_all();
@@ -254,7 +257,7 @@ impl Machine {
 
     /// What a command prints, between two marks.
     pub(crate) fn output(&mut self, command: &str) -> String {
-        self.send(&format!("echo be\"gin\"; {command}; echo en\"d\""));
+        self.send(&format!("echo be\"gin\"; {command}; echo; echo en\"d\""));
         self.wait("begin");
         let from = self.read;
         self.wait("\nend");
@@ -281,7 +284,9 @@ impl Machine {
 
     /// All that the console has shown.
     pub(crate) fn text(&self) -> String {
-        self.console.text.lock().unwrap().0.clone()
+        let text = self.console.text.lock();
+        let text = text.unwrap_or_else(std::sync::PoisonError::into_inner);
+        text.0.clone()
     }
 
     /// Let a test expect what no other may see.

@@ -1,0 +1,222 @@
+#!/bin/sh
+# Brings emulators, kernels and other inits into target/vm: fetch.sh [x86_64] [aarch64] [peers]
+#
+# Debian's packages are downloaded and unpacked there. Nothing is installed: an emulator from one
+# suite conflicts with its tools from another. apt is given a state of its own, in which no package
+# is installed, so each comes with all of its libraries and runs whatever the host has.
+set -eu
+
+# Raise it when what is laid out below changes, so that older layouts are fetched anew.
+layout=1
+
+vm=$(dirname "$0")/../../target/vm
+mkdir -p "$vm"
+vm=$(cd "$vm" && pwd)
+
+fail() {
+    echo "$0: $*" >&2
+    exit 1
+}
+
+there() {
+    [ -e "$vm/$1/layout-$layout" ]
+}
+
+missing=
+for what; do
+    case $what in
+    x86_64 | aarch64 | peers) there "$what" || missing="$missing $what" ;;
+    *) fail "x86_64, aarch64 and peers are known, '$what' is not" ;;
+    esac
+done
+[ "$missing" ] || exit 0
+
+for tool in apt-get dpkg-deb flock; do
+    command -v "$tool" >/dev/null || fail "$tool is missing: virtual machines need a Debian host"
+done
+
+# Two that fetch at once would trip over each other.
+exec 9>"$vm/lock"
+flock 9
+
+# A name that is always the same, so that what a killed run left is swept up by the next.
+work=$vm/fetching
+rm -rf "$work"
+trap 'rm -rf "$work"' EXIT
+trap 'exit 1' INT TERM HUP
+mkdir "$work"
+
+host=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
+[ "$host" ] || fail "the host's release has no codename, so its packages can't be chosen"
+
+# The host's own package sources, without those of others, with its suite replaced by another.
+sources() {
+    eval "$(apt-config shell list Dir::Etc::sourcelist/f parts Dir::Etc::sourceparts/d)"
+    cat "$list" "$parts"/*.list 2>/dev/null | awk -v host="$host" -v suite="$1" '
+        $1 == "deb" {
+            for (at = 2; at < NF; at++)
+                if ($at ~ "^" host "(-updates|-security)?$") {
+                    sub(host, suite, $at)
+                    print
+                }
+        }' >"$2/host.list"
+    for file in "$parts"/*.sources; do
+        [ ! -e "$file" ] || { cat "$file"; echo; }
+    done | awk -v RS= -v FS='\n' -v host="$host" -v suite="$1" '
+        {
+            text = ""
+            wanted = 0
+            for (line = 1; line <= NF; line++) {
+                if ($line ~ /^#/)
+                    continue
+                if ($line ~ /^Enabled: *no/)
+                    next
+                if ($line ~ /^Suites:/) {
+                    count = split($line, word, " ")
+                    $line = word[1]
+                    for (at = 2; at <= count; at++)
+                        if (word[at] ~ "^" host "(-updates|-security)?$") {
+                            sub(host, suite, word[at])
+                            $line = $line " " word[at]
+                            wanted = 1
+                        }
+                }
+                text = text $line "\n"
+            }
+            if (wanted)
+                print text
+        }' >"$2/host.sources"
+}
+
+# Runs an apt program on the packages of a suite: apt SUITE PROGRAM WORDS...
+apt() {
+    state=$work/apt-$1
+    program=$2
+    if [ ! -d "$state" ]; then
+        mkdir -p "$state/sources" "$state/lists/partial" "$state/cache/archives/partial"
+        : >"$state/status"
+        sources "$1" "$state/sources"
+        # What an update could not get shows by the packages that are not found.
+        apt "$1" apt-get update || true
+    fi
+    shift 2
+    "$program" -qq \
+        -o Dir::State="$state" -o Dir::State::status="$state/status" -o Dir::Cache="$state/cache" \
+        -o Dir::Etc::sourcelist=/dev/null -o Dir::Etc::sourceparts="$state/sources" \
+        -o APT::Architectures::=amd64 -o APT::Architectures::=arm64 -o APT::Sandbox::User=root \
+        "$@" 9>&- 2>>"$work/log"
+}
+
+lost() {
+    sed 's/^/    /' "$work/log" >&2
+    fail "apt-get could not bring $*"
+}
+
+# Unpacks packages with all that they need: closure SUITE DIRECTORY PACKAGES...
+closure() {
+    suite=$1 root=$2
+    shift 2
+    apt "$suite" apt-get install -y --download-only --no-install-recommends "$@" >/dev/null \
+        || lost "$@"
+    mkdir -p "$root/usr"
+    for file in "$work/apt-$suite/cache/archives"/*.deb; do
+        dpkg-deb -x "$file" "$root"
+        rm "$file"
+    done
+    # Some packages still have a /lib beside /usr/lib. One of them is enough to search.
+    for dir in bin sbin lib lib64; do
+        if [ -d "$root/$dir" ]; then
+            mkdir -p "$root/usr/$dir"
+            cp -a "$root/$dir/." "$root/usr/$dir/"
+            rm -r "${root:?}/$dir"
+        fi
+        ln -s "usr/$dir" "$root/$dir"
+    done
+    find "$root/usr/share" -mindepth 1 -maxdepth 1 \
+        ! -name qemu ! -name seabios -exec rm -r {} +
+}
+
+# Unpacks one package alone: alone DIRECTORY PACKAGE
+alone() {
+    (cd "$work" && apt "$host" apt-get download "$2") || lost "$2"
+    dpkg-deb -x "$work"/*.deb "$1"
+    rm "$work"/*.deb
+}
+
+# Copies a module behind those that it needs, and lists it.
+module() {
+    file=$(find "$kernel/lib/modules" -name "$1.ko")
+    # What is built in has no file.
+    [ "$file" ] && [ ! -e "$out/modules/$1.ko" ] || return 0
+    cp "$file" "$out/modules/"
+    for needed in $(tr '\0' '\n' <"$file" | sed -n 's/^depends=//p' | tr ',' ' '); do
+        module "$needed"
+    done
+    # The variables of this function were overwritten by those that it called, but not its words.
+    echo "$1.ko" >>"$out/modules/order"
+}
+
+# An emulator, and a kernel and busybox to run in it: machine ARCH DEBIAN-ARCH QEMU-PACKAGE
+machine() {
+    out=$work/$1
+    mkdir -p "$out/modules"
+
+    # A busybox that the host can run comes along, to list applets and to pack files.
+    closure "$host" "$out/qemu" "$3" busybox-static
+    # The program is run by its own loader, and so can't find its parts from where it is itself.
+    cat >"$out/run" <<EOF
+#!/bin/sh
+root=\${0%/*}/$1/qemu/usr
+export QEMU_MODULE_DIR="\$(echo "\$root"/lib/*-linux-gnu/qemu)"
+exec "\$root"/lib/*/ld-linux-*.so.? --library-path "\$(echo "\$root"/lib/*-linux-gnu)" \\
+    "\$root/bin/qemu-system-$1" \\
+    -L "\$root/share/qemu" -L "\$root/share/seabios" -L "\$root/lib/ipxe/qemu" "\$@"
+EOF
+    chmod +x "$out/run"
+
+    alone "$out/rest" "busybox-static:$2"
+    name=$(apt "$host" apt-cache depends "linux-image-cloud-$2:$2" | sed -n 's/.*Depends: \(linux-image[^ ]*\)$/\1/p')
+    [ "$name" ] || lost "linux-image-cloud-$2"
+    kernel=$out/rest
+    alone "$kernel" "${name%:*}:$2"
+    # Where /usr is merged already, both are below it.
+    mv "$(find "$kernel" -path '*bin/busybox' -type f)" "$out/busybox"
+    mv "$(find "$kernel" -path '*/boot/vmlinuz-*' -type f)" "$out/kernel"
+    # QEMU takes a bare or a compressed image, but not every kind of self-extracting one.
+    if [ "$(od -An -tx1 -N2 "$out/kernel")" = " 1f 8b" ]; then
+        mv "$out/kernel" "$out/kernel.gz"
+        gzip -d "$out/kernel.gz"
+    fi
+    # ext4 and NVMe are built into these kernels.
+    for name in virtio_pci virtio_blk; do
+        module "$name"
+    done
+    rm -r "$out/rest"
+    ln -sf "$1/run" "$vm/qemu-$1"
+}
+
+# Other inits to compare with. dinit came to Debian after the others, so it has a root of its own.
+peers() {
+    out=$work/peers
+    closure "$host" "$out/host" finit:amd64 runit:amd64 s6:amd64
+    suite=$host
+    [ "$host" != bookworm ] || suite=trixie
+    closure "$suite" "$out/dinit" dinit:amd64
+}
+
+for what in $missing; do
+    # Someone else may have brought it while this one waited for the lock.
+    if there "$what"; then
+        continue
+    fi
+    : >"$work/log"
+    case $what in
+    x86_64) machine x86_64 amd64 qemu-system-x86 ;;
+    aarch64) machine aarch64 arm64 qemu-system-arm ;;
+    peers) peers ;;
+    esac
+    # The stamp goes in before the move, so the whole appears at once or not at all.
+    : >"$work/$what/layout-$layout"
+    rm -rf "${vm:?}/$what"
+    mv "$work/$what" "$vm/$what"
+done
