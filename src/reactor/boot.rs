@@ -23,6 +23,12 @@ use crate::sys::{clock, console, kill};
 /// How long the machine's own services may take before all others are started nevertheless.
 const SYSTEM_PATIENCE: Duration = Duration::from_secs(30);
 
+/// A shell that ends so soon was of no use to anybody ...
+const AT_ONCE: Duration = Duration::from_millis(500);
+
+/// ... and the machine goes on after this time.
+const SECOND_THOUGHT: Duration = Duration::from_secs(5);
+
 /// Lines of its log that are shown of a service that failed.
 const LAST_LINES: usize = 8;
 
@@ -59,8 +65,10 @@ pub(super) struct Boot {
     /// The question whose answer ends the present step.
     ticket: Option<Ticket>,
     began: Option<Time>,
-    /// The shell on the console.
-    shell: Option<Pid>,
+    /// The shell on the console, and since when it is there.
+    shell: Option<(Pid, Time)>,
+    /// When to go on after a shell that was of no use.
+    go_on: Option<Time>,
     /// Critical services that failed, to be started again when the shell is left.
     failed: Vec<ServiceId>,
 }
@@ -256,7 +264,7 @@ impl Reactor {
             return;
         }
         match self.spawn_shell() {
-            Ok(pid) => self.boot.shell = Some(pid),
+            Ok(pid) => self.boot.shell = Some((pid, clock::now())),
             Err(text) => {
                 self.console.write(&format!("{text}\r\n"));
                 log::error!("{text}");
@@ -281,12 +289,34 @@ impl Reactor {
 
     /// Was that the shell on the console? Then the machine goes on.
     pub(super) fn shell_ends(&mut self, pid: Pid) {
-        if self.boot.shell != Some(pid) {
+        let Some((_, since)) = self.boot.shell.filter(|(shell, _)| *shell == pid) else {
             return;
-        }
+        };
         self.boot.shell = None;
         // What was put into the background there would keep the terminal from the next one.
         kill::kill_group(pid, Signal::HUP);
+        let now = clock::now();
+        if now.since(since) < AT_ONCE {
+            // Nobody can have left it so soon; going on at once might come back here for ever.
+            self.boot.go_on = Some(now + SECOND_THOUGHT);
+        } else {
+            self.go_on();
+        }
+    }
+
+    /// When to go on after a shell that was of no use.
+    pub(super) fn next_go_on(&self) -> Option<Time> {
+        self.boot.go_on
+    }
+
+    pub(super) fn go_on_if_due(&mut self, now: Time) {
+        if self.boot.go_on.is_some_and(|at| at <= now) {
+            self.boot.go_on = None;
+            self.go_on();
+        }
+    }
+
+    fn go_on(&mut self) {
         if self.supervisor.is_closing() {
             return;
         }
@@ -300,6 +330,7 @@ impl Reactor {
         self.handle_inbox();
         if self.boot.ticket.is_none() {
             self.next_leg();
+            self.handle_inbox();
         }
     }
 }

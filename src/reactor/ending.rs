@@ -136,11 +136,13 @@ impl Reactor {
 
     /// When the end wants to be looked at without being told of anything.
     pub(super) fn next_tick(&self) -> Option<Time> {
-        self.closing.tick
+        let ticks = [self.closing.tick, self.next_go_on()];
+        ticks.into_iter().flatten().min()
     }
 
     /// Tells the console what is being waited for, and ends the wait when it is over.
     pub(super) fn tick(&mut self, now: Time) {
+        self.go_on_if_due(now);
         if self.closing.tick.is_none_or(|tick| tick > now) {
             return;
         }
@@ -163,8 +165,10 @@ impl Reactor {
                 | State::Failed { .. } => None,
             });
         let waits: Vec<String> = waits.take(8).collect();
-        self.console
-            .write(&format!("zinit: waiting for {}\r\n", waits.join(", ")));
+        if !waits.is_empty() {
+            self.console
+                .write(&format!("zinit: waiting for {}\r\n", waits.join(", ")));
+        }
         if self.closing.until.is_some_and(|until| until <= now) {
             log::error!("time is over: what is left is not waited for");
             self.halted = true;

@@ -225,7 +225,8 @@ impl Reactor {
             tickets: Vec::new(),
             last_ticket: 0,
             obstacles: Table::default(),
-            more_dead: false,
+            // Whoever died before the signals were listened to is still to be collected.
+            more_dead: true,
             more_connections: false,
             connections_wait: false,
             halted: false,
@@ -348,8 +349,8 @@ impl Reactor {
                 self.inbox.push_back(Event::Exited { pid, exit });
                 self.handle_inbox();
             }
-            process::collect(pid);
             self.shell_ends(pid);
+            process::collect(pid);
         }
         self.more_dead = true;
         self.sweep_again();

@@ -113,6 +113,8 @@ pub struct KernelLog {
     console: Console,
     /// Lines of this priority and more urgent ones are shown.
     shown: u8,
+    /// Lines of a lower number than this are put on the console by the kernel.
+    kernel_shows: u8,
 }
 
 impl KernelLog {
@@ -125,6 +127,7 @@ impl KernelLog {
             kernel: Outlet::open(Path::new(KERNEL_LOG)).ok(),
             console: Console::default(),
             shown: if quiet { 4 } else { 7 },
+            kernel_shows: kernel_shows(),
         }
     }
 
@@ -141,7 +144,7 @@ impl KernelLog {
                 .write(format!("<{}>zinit: {text}\n", 8 + priority).as_bytes())
                 .is_ok()
         });
-        if priority <= self.shown && !(logged && priority < kernel_shows()) {
+        if priority <= self.shown && !(logged && priority < self.kernel_shows) {
             self.console
                 .write(&format!("zinit: {}\r\n", text.trim_end()));
         }

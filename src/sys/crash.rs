@@ -50,7 +50,8 @@ pub fn guard() {
         unsafe {
             let mut action: libc::sigaction = std::mem::zeroed();
             action.sa_sigaction = on_crash as *const () as libc::sighandler_t;
-            action.sa_flags = libc::SA_NODEFER;
+            // The standard library has made a stack for the case that the usual one is full.
+            action.sa_flags = libc::SA_NODEFER | libc::SA_ONSTACK;
             libc::sigaction(signal, &raw const action, ptr::null_mut());
         }
     }

@@ -28,7 +28,7 @@ const OTHERS: [&str; 4] = ["/sbin/init", "/etc/init", "/bin/init", "/bin/sh"];
 const MOVED: [&str; 4] = ["/dev", "/proc", "/sys", "/run"];
 
 /// Time to look at a file on the new root.
-const LOOK: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_secs(2);
 
 impl SwitchRoot {
     /// What speaks against it, in one sentence; afterwards nothing could be undone.
