@@ -199,8 +199,9 @@ impl Reactor {
         let (ms, kernel) = (clock::now().since(began).as_millis(), machine.kernel);
         let plural = if count == 1 { "" } else { "s" };
         log::info!(
-            "{count} service{plural} in {ms} ms, kernel {:.1} s",
-            kernel.as_secs_f32()
+            "{count} service{plural} in {ms} ms, kernel {}.{} s",
+            kernel.as_secs(),
+            kernel.subsec_millis() / 100
         );
     }
 

@@ -67,7 +67,7 @@ impl Role {
             Self::Server => None,
             Self::Machine(machine) => Some(machine.grace),
             // The last SIGKILL, and what is then still to be read and written, need some of it.
-            Self::Container(container) => Some(container.grace.mul_f32(0.9)),
+            Self::Container(container) => Some(container.grace * 9 / 10),
         }
     }
 }

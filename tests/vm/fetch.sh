@@ -2,7 +2,7 @@
 # Brings emulators, kernels and other inits into target/vm: fetch.sh [x86_64] [aarch64] [peers]
 #
 # Debian's packages are downloaded and unpacked there. Nothing is installed: an emulator from one
-# suite conflicts with its tools from another. apt is given a state of its own, in which no package
+# release conflicts with its tools from another. apt is given a state of its own, in which no package
 # is installed, so each comes with all of its libraries and runs whatever the host has.
 set -eu
 
@@ -49,20 +49,18 @@ mkdir "$work"
 host=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
 [ "$host" ] || fail "the host's release has no codename, so its packages can't be chosen"
 
-# The host's own package sources, without those of others, with its suite replaced by another.
+# The host's own sources of the distribution's packages, without those of others.
 sources() {
     eval "$(apt-config shell list Dir::Etc::sourcelist/f parts Dir::Etc::sourceparts/d)"
-    cat "$list" "$parts"/*.list 2>/dev/null | awk -v host="$host" -v suite="$1" '
+    cat "$list" "$parts"/*.list 2>/dev/null | awk -v suite="$host" '
         $1 == "deb" {
             for (at = 2; at < NF; at++)
-                if ($at ~ "^" host "(-updates|-security)?$") {
-                    sub(host, suite, $at)
+                if ($at ~ "^" suite "(-updates|-security)?$")
                     print
-                }
-        }' >"$2/host.list"
+        }' >"$1/host.list"
     for file in "$parts"/*.sources; do
         [ ! -e "$file" ] || { cat "$file"; echo; }
-    done | awk -v RS= -v FS='\n' -v host="$host" -v suite="$1" '
+    done | awk -v RS= -v FS='\n' -v suite="$host" '
         {
             text = ""
             wanted = 0
@@ -73,36 +71,24 @@ sources() {
                     next
                 if ($line ~ /^Suites:/) {
                     count = split($line, word, " ")
-                    $line = word[1]
                     for (at = 2; at <= count; at++)
-                        if (word[at] ~ "^" host "(-updates|-security)?$") {
-                            sub(host, suite, word[at])
-                            $line = $line " " word[at]
+                        if (word[at] ~ "^" suite "(-updates|-security)?$")
                             wanted = 1
-                        }
                 }
                 text = text $line "\n"
             }
             if (wanted)
                 print text
-        }' >"$2/host.sources"
+        }' >"$1/host.sources"
 }
 
-# Runs an apt program on the packages of a suite: apt SUITE PROGRAM WORDS...
+# Runs an apt program on a state of its own.
 apt() {
-    state=$work/apt-$1
-    program=$2
-    if [ ! -d "$state" ]; then
-        mkdir -p "$state/sources" "$state/lists/partial" "$state/cache/archives/partial"
-        : >"$state/status"
-        sources "$1" "$state/sources"
-        # What an update could not get shows by the packages that are not found.
-        apt "$1" apt-get update || true
-    fi
-    shift 2
+    program=$1
+    shift
     "$program" -qq \
-        -o Dir::State="$state" -o Dir::State::status="$state/status" -o Dir::Cache="$state/cache" \
-        -o Dir::Etc::sourcelist=/dev/null -o Dir::Etc::sourceparts="$state/sources" \
+        -o Dir::State="$work/apt" -o Dir::State::status="$work/apt/status" -o Dir::Cache="$work/apt" \
+        -o Dir::Etc::sourcelist=/dev/null -o Dir::Etc::sourceparts="$work/apt/sources" \
         -o APT::Architectures::=amd64 -o APT::Architectures::=arm64 -o APT::Sandbox::User=root \
         "$@" 9>&- 2>>"$work/log"
 }
@@ -112,14 +98,14 @@ lost() {
     fail "apt-get could not bring $*"
 }
 
-# Unpacks packages with all that they need: closure SUITE DIRECTORY PACKAGES...
+# Unpacks packages with all that they need: closure DIRECTORY PACKAGES...
 closure() {
-    suite=$1 root=$2
-    shift 2
-    apt "$suite" apt-get install -y --download-only --no-install-recommends "$@" >/dev/null \
+    root=$1
+    shift
+    apt apt-get install -y --download-only --no-install-recommends "$@" >/dev/null \
         || lost "$@"
     mkdir -p "$root/usr"
-    for file in "$work/apt-$suite/cache/archives"/*.deb; do
+    for file in "$work/apt/archives"/*.deb; do
         dpkg-deb -x "$file" "$root"
         rm "$file"
     done
@@ -138,7 +124,7 @@ closure() {
 
 # Unpacks one package alone: alone DIRECTORY PACKAGE
 alone() {
-    (cd "$work" && apt "$host" apt-get download "$2") || lost "$2"
+    (cd "$work" && apt apt-get download "$2") || lost "$2"
     dpkg-deb -x "$work"/*.deb "$1"
     rm "$work"/*.deb
 }
@@ -162,7 +148,7 @@ machine() {
     mkdir -p "$out/modules"
 
     # A busybox that the host can run comes along, to list applets and to pack files.
-    closure "$host" "$out/qemu" "$3" busybox-static
+    closure "$out/qemu" "$3" busybox-static
     # The program is run by its own loader, and so can't find its parts from where it is itself.
     cat >"$out/run" <<EOF
 #!/bin/sh
@@ -175,7 +161,7 @@ EOF
     chmod +x "$out/run"
 
     alone "$out/rest" "busybox-static:$2"
-    name=$(apt "$host" apt-cache depends "linux-image-cloud-$2:$2" | sed -n 's/.*Depends: \(linux-image[^ ]*\)$/\1/p')
+    name=$(apt apt-cache depends "linux-image-cloud-$2:$2" | sed -n 's/.*Depends: \(linux-image[^ ]*\)$/\1/p')
     [ "$name" ] || lost "linux-image-cloud-$2"
     kernel=$out/rest
     alone "$kernel" "${name%:*}:$2"
@@ -195,25 +181,22 @@ EOF
     ln -sf "$1/run" "$vm/qemu-$1"
 }
 
-# Other inits to compare with. dinit came to Debian after the others, so it has a root of its own.
-peers() {
-    out=$work/peers
-    closure "$host" "$out/host" finit:amd64 runit:amd64 s6:amd64
-    suite=$host
-    [ "$host" != bookworm ] || suite=trixie
-    closure "$suite" "$out/dinit" dinit:amd64
-}
+mkdir -p "$work/apt/sources" "$work/apt/lists/partial" "$work/apt/archives/partial"
+: >"$work/apt/status"
+: >"$work/log"
+sources "$work/apt/sources"
+# What an update could not get shows by the packages that are not found.
+apt apt-get update || true
 
 for what in $missing; do
     # Someone else may have brought it while this one waited for the lock.
     if there "$what"; then
         continue
     fi
-    : >"$work/log"
     case $what in
     x86_64) machine x86_64 amd64 qemu-system-x86 ;;
     aarch64) machine aarch64 arm64 qemu-system-arm ;;
-    peers) peers ;;
+    peers) closure "$work/peers" finit:amd64 runit:amd64 s6:amd64 sysvinit-core:amd64 ;;
     esac
     # The stamp goes in before the move, so the whole appears at once or not at all.
     : >"$work/$what/layout-$layout"
