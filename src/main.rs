@@ -127,7 +127,11 @@ fn verb(end: MachineEnd) -> Verb {
 fn start_log(level: &str, machine: Option<bool>) {
     use std::io::Write;
     let mut builder = env_logger::Builder::new();
-    builder.parse_filters(level);
+    // A plain level needs no parser of filters, which is some work for a machine that boots.
+    match level.parse() {
+        Ok(level) => builder.filter_level(level),
+        Err(_) => builder.parse_filters(level),
+    };
     match machine {
         Some(quiet) => {
             let log = Box::new(sys::console::KernelLog::open(quiet));

@@ -34,8 +34,14 @@ pub fn parse(
         .iter()
         .position(|word| word == "--")
         .map(|dashes| argv.split_off(dashes).split_off(1));
-    let mut words = lexopt::Parser::from_args(argv);
     let (mut flags, mut operands) = (Vec::new(), Vec::new());
+    // Without a dash there is nothing to parse; for PID 1 of a machine that is so.
+    let is_plain = |word: &OsString| !word.as_encoded_bytes().starts_with(b"-");
+    let plain = command.is_some() && argv.iter().all(is_plain);
+    if plain {
+        operands = std::mem::take(&mut argv);
+    }
+    let mut words = lexopt::Parser::from_args(argv);
     while let Some(word) = next_word(&mut words, &flags)? {
         match word {
             Word::Flag(typed) => {

@@ -17,6 +17,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use crate::config::{Dirs, KernelLine};
+use crate::engine::Pid;
 use crate::reactor::{Container, Ending, Machine, Options as Reacting, Reactor, Role};
 use crate::sys::machine::Verb;
 use crate::sys::{clock, console, crash, machine, mount, process, seed, signals};
@@ -56,6 +57,9 @@ const MACHINE_GRACE: Duration = Duration::from_secs(300);
 
 /// The exit status of a container that could not even begin; none of a program's own.
 const CONTAINER_FAILED: u8 = 100;
+
+/// Time the loopback interface may take; services are started without it then.
+const LOOPBACK: Duration = Duration::from_secs(2);
 
 /// Images that crash so often in a row are not tried again.
 const CRASHES: u32 = 3;
@@ -101,7 +105,7 @@ fn run_container(options: Options, start_log: StartLog) -> ExitCode {
         prefix: options.prefix,
         grace: options.grace.unwrap_or(CONTAINER_GRACE),
     };
-    match react(&options, Role::Container(container)) {
+    match react(&options, Role::Container(container), None) {
         Ok(Ending::Exit(code)) => ExitCode::from(code),
         Ok(Ending::Machine { .. } | Ending::Switch(_)) => ExitCode::SUCCESS,
         Err(error) => {
@@ -124,7 +128,7 @@ fn run_machine(options: Options, start_log: StartLog) -> ! {
     for problem in problems {
         log::warn!("{problem}");
     }
-    set_up(&words);
+    let loopback = set_up(&words);
     if let Some(crashed) = crashed.as_ref().filter(|crashed| crashed.count >= CRASHES) {
         let why = format!("zinit has crashed {} times: {}", crashed.count, crashed.why);
         rescue::last_resort(&why);
@@ -136,7 +140,7 @@ fn run_machine(options: Options, start_log: StartLog) -> ! {
         kernel,
         grace: options.grace.unwrap_or(MACHINE_GRACE),
     });
-    match react(&options, role) {
+    match react(&options, role, loopback) {
         Ok(Ending::Machine { verb, hurry }) => down::down(verb, hurry),
         Ok(Ending::Exit(_)) => down::down(Verb::Poweroff, false),
         Ok(Ending::Switch(switch)) => rescue::last_resort(&switch.go()),
@@ -144,14 +148,18 @@ fn run_machine(options: Options, start_log: StartLog) -> ! {
     }
 }
 
-/// What a machine has before its first service.
-fn set_up(words: &[String]) {
+/// What a machine has before its first service. The loopback interface is brought up by a child:
+/// the kernel takes its time for it, in which service files can be read.
+fn set_up(words: &[String]) -> Option<Pid> {
     if let Err(errno) = machine::name() {
         log::warn!("the hostname can't be set: {errno}");
     }
-    if let Err(error) = machine::loopback_up() {
-        log::warn!("the loopback interface can't be brought up: {error}");
-    }
+    let loopback = process::child(|| {
+        if let Err(error) = machine::loopback_up() {
+            log::warn!("the loopback interface can't be brought up: {error}");
+        }
+        0
+    });
     seed::restore();
     if std::env::var_os("PATH").is_none() {
         process::set_variable("PATH", Some(PATH));
@@ -159,9 +167,10 @@ fn set_up(words: &[String]) {
     if !words.is_empty() {
         process::set_variable("ZINIT_WORDS", Some(&words.join(" ")));
     }
+    loopback.ok()
 }
 
-fn react(options: &Options, role: Role) -> std::io::Result<Ending> {
+fn react(options: &Options, role: Role, loopback: Option<Pid>) -> std::io::Result<Ending> {
     let is_machine = matches!(role, Role::Machine(_));
     let reactor = Reactor::new(Reacting {
         dirs: Dirs {
@@ -175,6 +184,9 @@ fn react(options: &Options, role: Role) -> std::io::Result<Ending> {
     if is_machine {
         // The loop has given every signal its default disposition.
         crash::guard();
+    }
+    if let Some(child) = loopback {
+        let _ = process::join(child, LOOPBACK);
     }
     reactor.run()
 }

@@ -74,8 +74,8 @@ pub(super) struct Boot {
 }
 
 impl Reactor {
-    /// Brings the machine up; `problem` is why its files can't be used.
-    pub(super) fn boot(&mut self, problem: Option<String>) {
+    /// Brings the machine up.
+    pub(super) fn boot(&mut self) {
         let Role::Machine(machine) = &self.role else {
             return;
         };
@@ -86,7 +86,7 @@ impl Reactor {
         if machine.level == Level::Emergency {
             legs.push_back(Leg::Shell("emergency mode, as the kernel was told".into()));
         }
-        if let Some(problem) = problem {
+        if let Some(problem) = self.problem.take() {
             legs.push_back(Leg::Shell(problem));
             legs.push_back(Leg::Load);
         }

@@ -94,6 +94,8 @@ pub struct Reactor {
     door: Option<Door>,
     role: Role,
     boot: Boot,
+    /// Why the files of a machine could not be used when it was begun.
+    problem: Option<String>,
     closing: Closing,
     console: Console,
     supervisor: Supervisor,
@@ -212,6 +214,7 @@ impl Reactor {
             door,
             role: options.role,
             boot: Boot::default(),
+            problem: None,
             closing: Closing::default(),
             console: Console::default(),
             supervisor: Supervisor::default(),
@@ -235,9 +238,7 @@ impl Reactor {
         if let Some(door) = &reactor.door {
             log::info!("listening on {}", door.listener.path().display());
         }
-        reactor.handle_inbox();
-        reactor.boot(problem);
-        reactor.handle_inbox();
+        reactor.problem = problem;
         Ok(reactor)
     }
 
@@ -247,6 +248,9 @@ impl Reactor {
     /// If the kernel's event facilities fail.
     pub fn run(mut self) -> io::Result<Ending> {
         let mut events = Events::with_capacity(256);
+        self.handle_inbox();
+        self.boot();
+        self.handle_inbox();
         while !self.halted {
             self.turn(&mut events)?;
         }

@@ -60,14 +60,15 @@ pub fn mount_api() -> Vec<String> {
         if is_mount_point(Path::new(api.point)) {
             continue;
         }
-        let _ = fs::create_dir_all(api.point);
-        let mounted = mount(
-            Some(api.kind),
-            api.point,
-            Some(api.kind),
-            api.flags,
-            Some(api.data),
-        );
+        let mount_it = || {
+            let (kind, data) = (Some(api.kind), Some(api.data));
+            mount(kind, api.point, kind, api.flags, data)
+        };
+        let mut mounted = mount_it();
+        if mounted == Err(nix::Error::ENOENT) {
+            let _ = fs::create_dir_all(api.point);
+            mounted = mount_it();
+        }
         match mounted {
             Ok(()) | Err(nix::Error::EBUSY) => {}
             // A small kernel may do without.

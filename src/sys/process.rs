@@ -329,7 +329,13 @@ pub fn child(work: impl FnOnce() -> i32) -> nix::Result<Pid> {
 /// network; gives its exit status, or none if it is not done in time. It is killed then, and if
 /// not even that ends it, it is left to itself.
 pub fn bounded(patience: Duration, work: impl FnOnce() -> i32) -> Option<i32> {
-    let pid = nix::unistd::Pid::from_raw(child(work).ok()?.number());
+    join(child(work).ok()?, patience)
+}
+
+/// The exit status of a child, if it ends in time; it is killed else.
+#[must_use]
+pub fn join(child: Pid, patience: Duration) -> Option<i32> {
+    let pid = nix::unistd::Pid::from_raw(child.number());
     let until = Instant::now() + patience;
     loop {
         match waitpid(pid, Some(WaitPidFlag::WNOHANG)) {
@@ -341,7 +347,7 @@ pub fn bounded(patience: Duration, work: impl FnOnce() -> i32) -> Option<i32> {
             let _ = nix::sys::signal::kill(pid, NixSignal::SIGKILL);
             return None;
         }
-        let _ = poll(&mut [], 2u8);
+        let _ = poll(&mut [], 1u8);
     }
 }
 

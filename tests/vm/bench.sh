@@ -64,12 +64,19 @@ zinit_image() {
     done
 }
 
-# Like those that follow, this one leaves the mounts to somebody: here to a script.
+# zinit makes the machine ready by itself: mounts, hostname, loopback. Like those that follow,
+# busybox leaves that to a script, which has to do the same.
 mounts() {
-    echo 'mount -t devtmpfs dev /dev'
-    echo 'mount -t proc proc /proc'
-    echo 'mount -t sysfs sys /sys'
-    echo 'mount -t tmpfs run /run'
+    echo 'mount -t devtmpfs -o nosuid dev /dev'
+    echo 'mount -t proc -o nosuid,nodev,noexec proc /proc'
+    echo 'mount -t sysfs -o nosuid,nodev,noexec sys /sys'
+    echo 'mkdir -p /dev/pts /dev/shm'
+    echo 'mount -t devpts -o nosuid,noexec,gid=5,mode=620 pts /dev/pts'
+    echo 'mount -t tmpfs -o nosuid,nodev shm /dev/shm'
+    echo 'mount -t tmpfs -o nosuid,nodev,mode=755 run /run'
+    echo 'mount -t cgroup2 -o nosuid,nodev,noexec cgroup /sys/fs/cgroup'
+    echo 'hostname -F /etc/hostname'
+    echo 'ifconfig lo up'
 }
 
 busybox_image() {
@@ -143,20 +150,26 @@ for init in $inits; do
     mkdir -p "$root"
     (cd "$root" && mkdir -p bin dev proc sys run tmp etc root var/log)
     cp "$vm/x86_64/busybox" "$root/bin/busybox"
-    for applet in sh mount env cp; do
+    for applet in sh mount mkdir hostname ifconfig env cp; do
         ln -s busybox "$root/bin/$applet"
     done
     ln "$room/up" "$root/bin/up"
+    echo bench >"$root/etc/hostname"
     "${init}_image"
     "$here/pack.sh" "$root" "$room/$init.cpio"
     # Programs, then what they are linked to at run time, then the image: one line for the table.
-    (cd "$root" && echo "$(size $own) $(find lib lib64 -type f -exec cat {} + 2>/dev/null | wc -c) $(size "../$init.cpio")") \
-        >"$room/$init.size"
+    # `own` is several words.
+    # shellcheck disable=SC2086
+    (
+        cd "$root"
+        mkdir -p lib lib64
+        echo "$(size $own) $(find lib lib64 -type f -exec cat {} + | wc -c) $(size "../$init.cpio")"
+    ) >"$room/$init.size"
 done
 
 for round in $(seq 1 "$rounds"); do
     for init in $inits; do
-        QEMU_EXTRA=-no-reboot timeout 60 "$here/boot.sh" x86_64 "$room/$init.cpio" \
+        QEMU_EXTRA="-no-reboot -smp 2" timeout 60 "$here/boot.sh" x86_64 "$room/$init.cpio" \
             quiet printk.devkmsg=on </dev/null >"$room/$init.console" 2>&1 || true
         # A console ends its lines with a carriage return.
         if ! tr -d '\r' <"$room/$init.console" | grep -a '^measured ' >>"$room/$init.measured"; then
@@ -165,11 +178,11 @@ for round in $(seq 1 "$rounds"); do
             exit 1
         fi
     done
-    [ -t 2 ] && printf '\rround %d of %d' "$round" "$rounds" >&2 || true
+    [ ! -t 2 ] || printf '\rround %d of %d' "$round" "$rounds" >&2
 done
-[ -t 2 ] && printf '\r\033[K' >&2 || true
+[ ! -t 2 ] || printf '\r\033[K' >&2
 
-echo "$services services, $rounds rounds, emulated x86_64; from /init to the last service up"
+echo "$services services, $rounds rounds, emulated x86_64 of two processors; from /init to the last service up"
 echo "RSS is resident memory with, and in brackets without, pages that belong to files"
 printf '%-10s %9s %9s %9s %9s %9s %9s  %14s %17s\n' init 'median ms' 'min' 'max' \
     'init kB' 'libs kB' 'image kB' 'PID 1 RSS kB' 'helpers RSS kB'

@@ -51,6 +51,7 @@ host=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
 
 # The host's own sources of the distribution's packages, without those of others.
 sources() {
+    list='' parts=''
     eval "$(apt-config shell list Dir::Etc::sourcelist/f parts Dir::Etc::sourceparts/d)"
     cat "$list" "$parts"/*.list 2>/dev/null | awk -v suite="$host" '
         $1 == "deb" {
@@ -94,8 +95,7 @@ apt() {
 }
 
 lost() {
-    sed 's/^/    /' "$work/log" >&2
-    fail "apt-get could not bring $*"
+    fail "apt-get could not bring $*: $(tail -n 1 "$work/log")"
 }
 
 # Unpacks packages with all that they need: closure DIRECTORY PACKAGES...
