@@ -44,7 +44,8 @@ test: need-cc need-mandoc ## run all tests
 	$(CARGO) test
 
 test-vm: release ## run the tests that boot a real kernel in QEMU
-	tests/vm/fetch.sh x86_64
+	$(MAKE) image ARCH=x86_64
+	$(MAKE) image ARCH=aarch64
 	ZINIT_STATIC=$(CURDIR)/$(BINARY) $(CARGO) test --test vm -- --ignored --test-threads=2
 
 sim: need-cc ## simulate more histories: make sim SEEDS=100000 STEPS=400

@@ -70,6 +70,26 @@
 //! means in the state it is in. A deadline lives in the state, so nothing is ever cancelled and a
 //! stale timer cannot be.
 //!
+//! # The first process
+//!
+//! The same loop is PID 1. What it is to the system is [`reactor::Role`]: a server, a machine, or a
+//! container; the role says what a signal means, where output goes, and what comes when everything
+//! is down ([`reactor::Ending`]). What has to be there before the loop (console, mounts, hostname)
+//! and what is left to do after it (who is left, file systems, the kernel) is [`pid1`].
+//!
+//! **A machine boots.** Before `main`, `sys/console.rs` opens what the kernel could not.
+//! `pid1/mod.rs` mounts, reads the kernel's command line and sets the machine up; the reactor loads
+//! all files and starts nothing. `reactor/boot.rs` goes step by step: the machine's own services by
+//! [`engine::Command::Boot`], whose answer begins the next step, then all others, then a line about
+//! it. A step may also be a shell on the console; so is what follows
+//! [`engine::Action::CriticalFailed`]. The end of that shell goes on.
+//!
+//! **A machine goes down.** A signal or a request sets the [`reactor::Ending`] and asks the engine to
+//! shut down (`reactor/ending.rs`); `engine/budget.rs` shares the time out. Then `pid1/down.rs`: each
+//! thing that may hang is done by a child, and given up when its time is over. PID 1 itself never
+//! ends: a crash runs the program anew (`sys/crash.rs`), and where the loop can't run at all there is
+//! a sentence, a shell and the reaper (`pid1/rescue.rs`).
+//!
 //! # What belongs to a service
 //!
 //! Its main process and all that descend from it. The server is their subreaper, so whoever loses
@@ -87,7 +107,8 @@
 //! *hold* (what keeps a wanted service down) · *face* (what neighbours see), *tally* (how many show
 //! it) · *event*, *fact*, *command*, *action*, *ticket* · *turn* (one round of the loop) · *settle*
 //! (step until nothing moves) · *sweep* (end what a main process left behind), *cleared* ·
-//! *orphan*, *family*, *mark* · *peek*, *collect* · *arm*, *drain*.
+//! *orphan*, *family*, *mark* · *peek*, *collect* · *arm*, *drain* · *role*, *ending* · *budget*,
+//! *share* (what a stop may take of the time for all) · *leg* (a step on the way up).
 
 pub mod cli;
 pub mod config;

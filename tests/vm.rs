@@ -74,6 +74,28 @@ fn it_boots_to_all_services_and_powers_off() {
 
 #[test]
 #[ignore = "boots a machine: make test-vm"]
+fn the_image_boots_on_both_processors() {
+    for arch in ["x86_64", "aarch64"] {
+        let mut machine = Machine::of_image(arch);
+        machine.wait("zinit login: ");
+        machine.send("root");
+        machine.wait("/root # ");
+        machine.run("uname -m", arch);
+        machine.run("wget -qO- http://127.0.0.1/", &format!("zinit {arch}"));
+        machine.run("logread | grep -c 'crond.*started'", "1");
+        machine.run("zinit healthcheck", "healthy");
+        // The name typed there is the program's, not the shell's own.
+        machine.send("reboot");
+        machine.end(if arch == "x86_64" {
+            REBOOTED
+        } else {
+            "Restarting system"
+        });
+    }
+}
+
+#[test]
+#[ignore = "boots a machine: make test-vm"]
 fn a_getty_logs_in() {
     let image = Image::new("getty");
     image.remove("etc/zinit/services/console.toml");
