@@ -109,7 +109,8 @@ fn a_getty_logs_in() {
     machine.wait(READY);
     machine.run("tty; id -u", "/dev/ttyS0");
     // Job control needs a controlling terminal, and Ctrl-C reaches what runs on it.
-    machine.send("sleep 1000");
+    machine.send("sh -c 'echo fro\"nt\"; exec sleep 1000'");
+    machine.wait("front");
     machine.send("\u{3}");
     machine.run("echo interrupted $?", "interrupted 130");
     machine.send("exit");

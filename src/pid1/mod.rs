@@ -58,8 +58,8 @@ const MACHINE_GRACE: Duration = Duration::from_secs(300);
 /// The exit status of a container that could not even begin; none of a program's own.
 const CONTAINER_FAILED: u8 = 100;
 
-/// Time the loopback interface may take; services are started without it then.
-const LOOPBACK: Duration = Duration::from_secs(2);
+/// Time that child may take; services are started nevertheless then.
+const HELPER: Duration = Duration::from_secs(2);
 
 /// Images that crash so often in a row are not tried again.
 const CRASHES: u32 = 3;
@@ -117,7 +117,7 @@ fn run_container(options: Options, start_log: StartLog) -> ExitCode {
 
 fn run_machine(options: Options, start_log: StartLog) -> ! {
     let kernel = Duration::from_millis(clock::now().as_millis());
-    let problems = mount::mount_api();
+    let problems = mount::mount_first();
     crash::guard();
     let crashed = crash::before();
     let mut line = KernelLine::parse(&std::fs::read_to_string("/proc/cmdline").unwrap_or_default());
@@ -128,7 +128,7 @@ fn run_machine(options: Options, start_log: StartLog) -> ! {
     for problem in problems {
         log::warn!("{problem}");
     }
-    let loopback = set_up(&words);
+    let helper = set_up(&words);
     if let Some(crashed) = crashed.as_ref().filter(|crashed| crashed.count >= CRASHES) {
         let why = format!("zinit has crashed {} times: {}", crashed.count, crashed.why);
         rescue::last_resort(&why);
@@ -140,7 +140,7 @@ fn run_machine(options: Options, start_log: StartLog) -> ! {
         kernel,
         grace: options.grace.unwrap_or(MACHINE_GRACE),
     });
-    match react(&options, role, loopback) {
+    match react(&options, role, helper) {
         Ok(Ending::Machine { verb, hurry }) => down::down(verb, hurry),
         Ok(Ending::Exit(_)) => down::down(Verb::Poweroff, false),
         Ok(Ending::Switch(switch)) => rescue::last_resort(&switch.go()),
@@ -148,18 +148,25 @@ fn run_machine(options: Options, start_log: StartLog) -> ! {
     }
 }
 
-/// What a machine has before its first service. The loopback interface is brought up by a child:
-/// the kernel takes its time for it, in which service files can be read.
+/// What a machine has before its first service. A child does what takes the kernel its time, such
+/// as to bring the loopback interface up; meanwhile service files can be read.
 fn set_up(words: &[String]) -> Option<Pid> {
-    if let Err(errno) = machine::name() {
-        log::warn!("the hostname can't be set: {errno}");
-    }
-    let loopback = process::child(|| {
+    let work = || {
+        for problem in mount::mount_rest() {
+            log::warn!("{problem}");
+        }
         if let Err(error) = machine::loopback_up() {
             log::warn!("the loopback interface can't be brought up: {error}");
         }
         0
-    });
+    };
+    let helper = process::child(work);
+    if helper.is_err() {
+        work();
+    }
+    if let Err(errno) = machine::name() {
+        log::warn!("the hostname can't be set: {errno}");
+    }
     seed::restore();
     if std::env::var_os("PATH").is_none() {
         process::set_variable("PATH", Some(PATH));
@@ -167,10 +174,10 @@ fn set_up(words: &[String]) -> Option<Pid> {
     if !words.is_empty() {
         process::set_variable("ZINIT_WORDS", Some(&words.join(" ")));
     }
-    loopback.ok()
+    helper.ok()
 }
 
-fn react(options: &Options, role: Role, loopback: Option<Pid>) -> std::io::Result<Ending> {
+fn react(options: &Options, role: Role, helper: Option<Pid>) -> std::io::Result<Ending> {
     let is_machine = matches!(role, Role::Machine(_));
     let reactor = Reactor::new(Reacting {
         dirs: Dirs {
@@ -185,8 +192,8 @@ fn react(options: &Options, role: Role, loopback: Option<Pid>) -> std::io::Resul
         // The loop has given every signal its default disposition.
         crash::guard();
     }
-    if let Some(child) = loopback {
-        let _ = process::join(child, LOOPBACK);
+    if let Some(child) = helper {
+        let _ = process::join(child, HELPER);
     }
     reactor.run()
 }

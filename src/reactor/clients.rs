@@ -292,6 +292,12 @@ impl Clients {
         }
     }
 
+    /// Is nobody there?
+    #[must_use]
+    pub(super) fn is_empty(&self) -> bool {
+        self.slots.iter().all(Option::is_none)
+    }
+
     /// Everybody who is there.
     #[must_use]
     pub(super) fn all(&self) -> Vec<ClientId> {

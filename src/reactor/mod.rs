@@ -79,6 +79,9 @@ const DEAD_A_TURN: usize = 256;
 /// machine, and clients shall not notice.
 const DEEDS_A_TURN: usize = 8;
 
+/// The same while no client is connected. One that comes waits for them once.
+const DEEDS_ALONE: usize = 24;
+
 /// How long processes that an earlier server left behind may take to end, when a new one starts.
 const PREDECESSOR_PATIENCE: Duration = Duration::from_secs(3);
 
@@ -220,7 +223,7 @@ impl Reactor {
             supervisor: Supervisor::default(),
             inbox: VecDeque::new(),
             deeds: VecDeque::new(),
-            deeds_left: DEEDS_A_TURN,
+            deeds_left: DEEDS_ALONE,
             runs: Runs::new(Slate { null, open_files }, forward),
             families,
             clients: Clients::default(),
@@ -275,7 +278,7 @@ impl Reactor {
             other => other?,
         }
         self.families.stale();
-        self.deeds_left = DEEDS_A_TURN;
+        self.deeds_left = self.deeds_a_turn();
         let mut dead = std::mem::take(&mut self.more_dead);
         let mut signalled = false;
         let mut connections = std::mem::take(&mut self.more_connections);
@@ -323,6 +326,14 @@ impl Reactor {
         }
         self.runs.flush();
         Ok(())
+    }
+
+    fn deeds_a_turn(&self) -> usize {
+        if self.clients.is_empty() {
+            DEEDS_ALONE
+        } else {
+            DEEDS_A_TURN
+        }
     }
 
     /// Says whether a child may have ended.

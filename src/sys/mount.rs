@@ -22,14 +22,18 @@ const SHUT: MsFlags = MsFlags::MS_NOSUID
 const NO_EXEC: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NOEXEC);
 const NO_DEVICES: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV);
 
-/// In this order, with the flags that distributions use.
-const APIS: [Api; 7] = [
+/// What is needed right away, with the flags that distributions use.
+const FIRST: [Api; 3] = [
     api("/dev", "devtmpfs", MsFlags::MS_NOSUID, "mode=0755"),
     api("/proc", "proc", SHUT, ""),
+    api("/run", "tmpfs", NO_DEVICES, "mode=0755"),
+];
+
+/// What only services need.
+const REST: [Api; 4] = [
     api("/sys", "sysfs", SHUT, ""),
     api("/dev/pts", "devpts", NO_EXEC, "gid=5,mode=620,ptmxmode=666"),
     api("/dev/shm", "tmpfs", NO_DEVICES, "mode=1777"),
-    api("/run", "tmpfs", NO_DEVICES, "mode=0755"),
     api("/sys/fs/cgroup", "cgroup2", SHUT, "nsdelegate"),
 ];
 
@@ -51,11 +55,31 @@ pub struct Mount {
     pub kind: String,
 }
 
-/// Mounts the kernel's own file systems where they are not; what is there already stays as it is.
-/// Gives what could not be mounted, a line each.
-pub fn mount_api() -> Vec<String> {
+/// Mounts the file systems that PID 1 itself needs.
+pub fn mount_first() -> Vec<String> {
+    mount_all(&FIRST)
+}
+
+/// Mounts those that services need, and makes the names that they expect in `/dev`.
+pub fn mount_rest() -> Vec<String> {
+    let problems = mount_all(&REST);
+    for (name, target) in [
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+    ] {
+        // It is there if an initramfs was before us.
+        let _ = std::os::unix::fs::symlink(target, Path::new("/dev").join(name));
+    }
+    problems
+}
+
+/// Mounts them where they are not; what is there already stays as it is. Gives what could not be
+/// mounted, a line each.
+fn mount_all(apis: &[Api]) -> Vec<String> {
     let mut problems = Vec::new();
-    for api in &APIS {
+    for api in apis {
         // Whatever is mounted there was put there by somebody who knew why.
         if is_mount_point(Path::new(api.point)) {
             continue;
@@ -75,15 +99,6 @@ pub fn mount_api() -> Vec<String> {
             Err(nix::Error::ENODEV) => log::debug!("{}: no {} in the kernel", api.point, api.kind),
             Err(errno) => problems.push(format!("{} can't be mounted: {errno}", api.point)),
         }
-    }
-    for (name, target) in [
-        ("fd", "/proc/self/fd"),
-        ("stdin", "/proc/self/fd/0"),
-        ("stdout", "/proc/self/fd/1"),
-        ("stderr", "/proc/self/fd/2"),
-    ] {
-        // It is there if an initramfs was before us.
-        let _ = std::os::unix::fs::symlink(target, Path::new("/dev").join(name));
     }
     problems
 }
