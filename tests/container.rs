@@ -340,6 +340,29 @@ fn orphans_are_collected() {
 }
 
 #[test]
+fn what_belongs_to_no_service_is_asked_before_it_is_killed() {
+    let container = Container::new("strays");
+    let log = container.text("log");
+    // Its own mark, its output and its session gone, it is nobody's.
+    let stray = format!(
+        "trap 'echo asked >>{log}; exit' TERM; touch {log}.up; while :; do sleep 0.02; done"
+    );
+    let line = format!(
+        "env -i PATH=$PATH setsid sh -c {} >/dev/null 2>&1 </dev/null & while ! test -e {log}.up; do sleep 0.01; done",
+        shell_quoted(&stray)
+    );
+    container.service("other", "exec = \"sleep 1000\"");
+    let exec = quoted(&format!("sh -c {}", shell_quoted(&line)));
+    container.service(
+        "leaver",
+        &format!("oneshot = true\nexec = {exec}\n[lifecycle]\nkill_mode = \"main\""),
+    );
+    let wait = format!("while ! test -e {log}.up; do sleep 0.01; done");
+    assert_eq!(container.ends(&["--", "sh", "-c", &wait]).0, 0);
+    assert_eq!(container.read("log"), "asked\n");
+}
+
+#[test]
 fn it_is_asked_from_within() {
     let mut container = Container::new("within");
     container.service("web", "exec = \"sleep 1000\"");

@@ -291,9 +291,16 @@ impl Families {
         None
     }
 
-    /// Kills whatever is still under the server when it ends, but what a service was meant to
-    /// leave behind, and with `switch` what survives a switch of root.
-    pub(super) fn kill_rest(&mut self, all: &Supervisor, switch: bool) -> bool {
+    /// Signals whatever is still under the server when it ends, but what a service was meant to
+    /// leave behind, with `switch` what survives a switch of root, and what keeps a root file system
+    /// alive and says so by an `@` (systemd's "Storage Daemons for the Root File System"). Says
+    /// whether nothing is there any more.
+    pub(super) fn end_rest(
+        &mut self,
+        all: &Supervisor,
+        switch: bool,
+        signal: Option<Signal>,
+    ) -> bool {
         self.stale();
         self.take_stock(all);
         let stays = |service: Option<ServiceId>| {
@@ -314,11 +321,11 @@ impl Families {
             .family(roots)
             .into_iter()
             .filter_map(procfs::stat)
-            .filter(|stat| !stat.is_dead())
+            .filter(|stat| !stat.is_dead() && !procfs::command_line(stat.pid).starts_with('@'))
             .collect();
-        living.iter().for_each(|stat| {
-            kill::kill(stat, Signal::KILL);
-        });
+        for stat in &living {
+            signal.map(|signal| kill::kill(stat, signal));
+        }
         living.is_empty()
     }
 

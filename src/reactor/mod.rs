@@ -85,6 +85,9 @@ const DEEDS_ALONE: usize = 24;
 /// How long processes that an earlier server left behind may take to end, when a new one starts.
 const PREDECESSOR_PATIENCE: Duration = Duration::from_secs(3);
 
+/// How long what belongs to no service may take to end when PID 1 asks it to.
+const POLITE_PATIENCE: Duration = Duration::from_millis(500);
+
 /// How long what is left may take to vanish once it is killed, when the server ends.
 const LAST_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -584,15 +587,33 @@ impl Reactor {
         self.clients.answer(client, request.as_ref(), &answer);
     }
 
-    /// Stops what is left under the server, and takes leave of the clients.
+    /// Ends what is left under the server, and takes leave of the clients.
     fn end(&mut self) {
-        let until = clock::now() + LAST_PATIENCE;
+        let switch = matches!(self.ending(), Ending::Switch(_));
+        // On a machine that is for everybody who is left, and comes after this.
+        if !matches!(self.ending(), Ending::Machine { .. }) {
+            if !matches!(self.role, Role::Server) {
+                self.end_rest(switch, Signal::TERM, POLITE_PATIENCE);
+            }
+            self.end_rest(switch, Signal::KILL, LAST_PATIENCE);
+        }
+        for client in self.clients.all() {
+            self.clients.write(client);
+        }
+        log::info!("everything is stopped");
+    }
+
+    fn end_rest(&mut self, switch: bool, signal: Signal, patience: Duration) {
+        let until = clock::now() + patience;
+        // Somebody who is asked twice may take it for impatience, and leave things undone.
+        let mut now = Some(signal);
         // Whoever dies under the look leaves its children to the next one.
         let mut quiet = 0;
-        let switch = matches!(self.ending(), Ending::Switch(_));
         while (quiet < 2 || self.runs.is_waiting()) && clock::now() < until {
             self.runs.flush();
-            let wait = if self.families.kill_rest(&self.supervisor, switch) {
+            let gone = self.families.end_rest(&self.supervisor, switch, now);
+            now = now.filter(|signal| *signal == Signal::KILL);
+            let wait = if gone {
                 quiet += 1;
                 Duration::ZERO
             } else {
@@ -604,10 +625,6 @@ impl Reactor {
                 process::collect(pid);
             }
         }
-        for client in self.clients.all() {
-            self.clients.write(client);
-        }
-        log::info!("everything is stopped");
     }
 }
 
