@@ -565,6 +565,8 @@ fn an_initramfs_hands_over_to_the_real_root() {
     );
     machine.run("pgrep -f 'sleep 6666' >/dev/null || echo gone", "gone");
     machine.run("test -e /memory-hog || echo freed", "freed");
+    // The new PID 1 has a clean slate too, but for what it has blocked itself.
+    machine.run("grep SigIgn /proc/1/status", "0000000000001000");
     machine.run("zinit list", "console Running");
     machine.send("zinit reboot");
     machine.end(REBOOTED);

@@ -6,7 +6,10 @@ use crate::reactor::shell;
 use crate::sys::limits::OpenFiles;
 use crate::sys::process::{self, Slate};
 use crate::sys::{console, crash, machine, signals};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// Time between two attempts.
+const SOONEST: Duration = Duration::from_secs(3);
 
 /// How often the dead are looked for when no signal comes.
 const LOOK: Duration = Duration::from_secs(1);
@@ -23,13 +26,18 @@ pub(super) fn last_resort(why: &str) -> ! {
     if child.is_none() {
         say("there is no shell; what is left running goes on");
     }
+    // A shell that ends at once would have this go round and round.
+    let soonest = Instant::now() + SOONEST;
+    let mut is_left = false;
     loop {
         while let Some((pid, _)) = process::peek_dead() {
             process::collect(pid);
-            if Some(pid) == child {
-                let _ = machine::catch_ctrl_alt_del(true);
-                crash::start_over(why);
-            }
+            is_left |= Some(pid) == child;
+        }
+        if is_left && Instant::now() >= soonest {
+            let _ = machine::catch_ctrl_alt_del(true);
+            crash::start_over(why);
+            is_left = false;
         }
         let _ = signals::wait_for_end(LOOK);
     }

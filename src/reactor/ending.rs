@@ -210,6 +210,9 @@ impl Reactor {
                 }
                 of_machine(Verb::Kexec)
             }
+            (Role::Machine(_), SystemVerb::SwitchRoot { .. }) if self.supervisor.is_closing() => {
+                return Err(refused("everything is being stopped already"));
+            }
             (Role::Machine(_), SystemVerb::SwitchRoot { root, init }) => {
                 let switch = SwitchRoot {
                     root: root.into(),

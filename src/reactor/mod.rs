@@ -597,6 +597,9 @@ impl Reactor {
             }
             self.end_rest(switch, Signal::KILL, LAST_PATIENCE);
         }
+        if switch {
+            let _ = self.runs.slate().open_files.restore();
+        }
         for client in self.clients.all() {
             self.clients.write(client);
         }

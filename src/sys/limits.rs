@@ -25,8 +25,12 @@ impl OpenFiles {
         Ok(Self { soft, hard })
     }
 
-    /// Puts the old limit back; for the child between fork and exec.
-    pub(super) fn restore(self) -> nix::Result<()> {
+    /// Puts the old limit back: for a child between fork and exec, and before another program takes
+    /// the server's place.
+    ///
+    /// # Errors
+    /// As `setrlimit(2)`.
+    pub fn restore(self) -> nix::Result<()> {
         setrlimit(Resource::RLIMIT_NOFILE, self.soft, self.hard)
     }
 }

@@ -117,6 +117,13 @@ pub fn hold() {
     let _ = mask(Listens::First).thread_block();
 }
 
+/// Undoes what this program did to its signals, for another that takes its place.
+pub fn release() {
+    // SAFETY: the default disposition runs no code of ours.
+    let _ = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };
+    let _ = SigSet::empty().thread_set_mask();
+}
+
 /// Waits for one of these two, so long at most: a child's end, or Ctrl-Alt-Del. For the last
 /// moments of a machine, when there is no loop any more.
 #[must_use]

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use nix::unistd::{AccessFlags, access, chdir, chroot, execv};
 
-use super::{console, machine, mount, process};
+use super::{console, machine, mount, process, signals};
 
 /// Where to go, and what is to run there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,6 +90,8 @@ impl SwitchRoot {
             return format!("{} can't become the root: {errno}", self.root.display());
         }
         console::reopen_descriptors();
+        // Blocked signals stay so over exec, and most programs do not expect that.
+        signals::release();
         let wanted = std::iter::once(self.init.as_path());
         for program in wanted.chain(OTHERS.map(Path::new)) {
             let Ok(path) = CString::new(program.as_os_str().as_bytes()) else {
