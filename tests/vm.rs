@@ -526,6 +526,33 @@ fn file_systems_are_clean_after_the_end() {
 
 #[test]
 #[ignore = "boots a machine: make test-vm"]
+fn a_file_system_that_does_not_answer_does_not_keep_it() {
+    let image = Image::new("frozen");
+    with_disk(&image, "");
+    let content = image.path("../frozen-disk");
+    fs::create_dir_all(&content).unwrap();
+    let disk = disk("data", &content);
+    let extra = format!(
+        "-drive if=none,id=d,format=raw,file={} -device virtio-blk-pci,drive=d",
+        disk.display()
+    );
+    let mut machine = image.boot_with("quiet", &extra);
+    machine.wait(READY);
+    // Whoever writes to it, or syncs it, waits for ever; one has it open.
+    machine.run(
+        "(sleep 1000 >/mnt/open &); fsfreeze --freeze /mnt && echo frozen",
+        "frozen",
+    );
+    machine.run(
+        "(setsid sh -c 'echo x >/mnt/more' >/dev/null 2>&1 &); echo stuck",
+        "stuck",
+    );
+    machine.send("zinit poweroff");
+    machine.end(POWERED_OFF);
+}
+
+#[test]
+#[ignore = "boots a machine: make test-vm"]
 fn an_initramfs_hands_over_to_the_real_root() {
     let real = Image::new("real-root");
     real.file("etc/profile", "PS1='real# '\n");
