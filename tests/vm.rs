@@ -452,6 +452,12 @@ fn disk(name: &str, from: &Path) -> PathBuf {
     path
 }
 
+/// What QEMU has to be told of it.
+fn drive(disk: &Path) -> String {
+    let file = disk.display();
+    format!("-drive if=none,id=d,format=raw,file={file} -device virtio-blk-pci,drive=d")
+}
+
 fn is_clean(disk: &Path) {
     let checked = Command::new("/sbin/dumpe2fs")
         .arg("-h")
@@ -504,10 +510,7 @@ fn file_systems_are_clean_after_the_end() {
         "exec = \"sh -c 'trap : TERM; while :; do date >>/mnt/log; sleep 0.1; done'\"\n\
          [lifecycle]\nstop_timeout_ms = 300",
     );
-    let extra = format!(
-        "-drive if=none,id=d,format=raw,file={} -device virtio-blk-pci,drive=d",
-        disk.display()
-    );
+    let extra = drive(&disk);
     let mut machine = image.boot_with("quiet", &extra);
     machine.wait(READY);
     machine.run(
@@ -532,10 +535,7 @@ fn a_file_system_that_does_not_answer_does_not_keep_it() {
     let content = image.path("../frozen-disk");
     fs::create_dir_all(&content).unwrap();
     let disk = disk("data", &content);
-    let extra = format!(
-        "-drive if=none,id=d,format=raw,file={} -device virtio-blk-pci,drive=d",
-        disk.display()
-    );
+    let extra = drive(&disk);
     let mut machine = image.boot_with("quiet", &extra);
     machine.wait(READY);
     // Whoever writes to it, or syncs it, waits for ever; one has it open.
@@ -569,10 +569,7 @@ fn an_initramfs_hands_over_to_the_real_root() {
         "exec = [\"/bin/sleep\", \"5555\"]\n[lifecycle]\nsurvive_switch_root = true",
     );
     image.service("goes", "exec = \"sleep 6666\"");
-    let extra = format!(
-        "-drive if=none,id=d,format=raw,file={} -device virtio-blk-pci,drive=d",
-        disk.display()
-    );
+    let extra = drive(&disk);
     let mut machine = image.boot_with("quiet", &extra);
     machine.wait(READY);
     // What can't be is told before anything is lost.
@@ -609,10 +606,7 @@ fn the_random_seed_is_kept_and_used_once() {
     let disk = disk("root", &real.path("."));
     let image = Image::new("seed");
     with_disk(&image, "");
-    let extra = format!(
-        "-drive if=none,id=d,format=raw,file={} -device virtio-blk-pci,drive=d",
-        disk.display()
-    );
+    let extra = drive(&disk);
     for round in 0..2 {
         let mut machine = image.boot_with("quiet", &extra);
         machine.wait(READY);
