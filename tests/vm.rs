@@ -411,6 +411,34 @@ fn without_calls(image: &Image, calls: &str) {
 
 #[test]
 #[ignore = "boots a machine: make test-vm"]
+fn another_kernel_takes_over() {
+    let image = Image::new("kexec");
+    let vm = Path::new(env!("CARGO_MANIFEST_DIR")).join("target");
+    image.copy(&vm.join("vm/x86_64/kernel"), "kernel");
+    image.copy(&vm.join("image/x86_64/initramfs"), "initramfs");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vm/load.c");
+    let compiled = Command::new("cc")
+        .args(["-static", "-Os", "-o"])
+        .args([&image.path("bin/load"), &source])
+        .status()
+        .expect("a C compiler");
+    assert!(compiled.success());
+    let mut machine = image.boot_with("quiet", "-m 512");
+    machine.wait(READY);
+    machine.run(
+        "load /kernel /initramfs 'console=ttyS0 quiet' && echo loaded",
+        "loaded",
+    );
+    machine.send("zinit kexec");
+    machine.wait("zinit login: ");
+    machine.send("root");
+    machine.wait("/root # ");
+    machine.send("poweroff");
+    machine.end(POWERED_OFF);
+}
+
+#[test]
+#[ignore = "boots a machine: make test-vm"]
 fn a_kernel_that_lacks_something_is_told_by_the_option() {
     for (calls, option) in [
         ("SYS_signalfd4, SYS_signalfd", "CONFIG_SIGNALFD"),
