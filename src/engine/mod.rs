@@ -13,6 +13,7 @@ mod budget;
 mod command;
 mod gate;
 mod graph;
+mod pull;
 mod restart;
 mod service;
 mod settle;
