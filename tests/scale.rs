@@ -50,6 +50,11 @@ impl Machine {
             Action::Sweep { service, .. } => events.push(Event::Cleared { service }),
             Action::Reply { .. } => self.replies += 1,
             Action::Signal { .. }
+            | Action::Refresh { .. }
+            | Action::Errand { .. }
+            | Action::Recall { .. }
+            | Action::Health { .. }
+            | Action::Sequel { .. }
             | Action::Changed { .. }
             | Action::CriticalFailed { .. }
             | Action::Removed { .. }

@@ -35,18 +35,22 @@ fn sweep(mood: Mood) {
     }
 }
 
-/// Histories that once broke a promise, and what was wrong: seed and length.
-const BROKE_ONCE: &[(u64, u64)] = &[
+/// Histories that once broke a promise, and what was wrong: seed, length and mood.
+const BROKE_ONCE: &[(u64, u64, Mood)] = &[
+    // Two rivals ran their hooks before the start in turns, without end.
+    (975, 60, Mood::Wild),
+    // What was left of an earlier run was cleared while the hook before the next one ran.
+    (11_349, 150, Mood::Kind),
     // A service was not told that one that requires it had come into its cycle.
-    (9_134, 200),
+    (9_134, 200, Mood::Wild),
     // A program that was given up as unkillable became a target, and then its last process died.
-    (15_680, 200),
+    (15_680, 200, Mood::Wild),
 ];
 
 #[test]
 fn what_broke_once_holds() {
-    for (seed, steps) in BROKE_ONCE {
-        Player::new(*seed, Mood::Wild, false).play(*steps);
+    for (seed, steps, mood) in BROKE_ONCE {
+        Player::new(*seed, *mood, false).play(*steps);
     }
 }
 

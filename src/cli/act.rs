@@ -109,6 +109,7 @@ fn perform(session: &mut Session<'_, '_>, request: &Request) -> Answer {
         Request::Await { name, goal, within } => change::wait_for(session, name, goal, *within),
         Request::Add(service) => add(session, service),
         Request::Reload => reload(session),
+        Request::Refresh(names) => change::refresh(session, names),
         Request::Shutdown { code, patience } => shutdown(session, *code, *patience),
         Request::Machine(end, patience) => machine(session, *end, *patience),
         Request::SwitchRoot { root, init } => {

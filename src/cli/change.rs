@@ -110,6 +110,22 @@ pub(super) fn kill(
     }
 }
 
+/// Has services read their own configuration anew.
+pub(super) fn refresh(session: &mut Session<'_, '_>, names: &[String]) -> Result<u8, Failure> {
+    let mut code = exit::OK;
+    for name in names {
+        let params = json!({ "name": name });
+        let watched = Watched::Service(name);
+        let patience = Patience::Done { within: None };
+        match call(session, watched, "service.reload", params, patience) {
+            Ok(result) if session.options.json => _ = session.print(&result)?,
+            Ok(_) => session.say(&format!("✓ Reloaded: {name}"))?,
+            Err(failure) => code = refused(session, name, failure)?,
+        }
+    }
+    Ok(code)
+}
+
 /// Waits until a service is as asked.
 pub(super) fn wait_for(
     session: &mut Session<'_, '_>,

@@ -294,9 +294,12 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "reload",
+        arguments: "[NAME...]",
+        operands: (0, MANY),
         group: Group::Configure,
-        about: "make the server read its service files again",
-        help: "A broken file is reported, and that service keeps what it has.",
+        about: "make the server, or services, read their files again",
+        help: "Without an operand the server reads its service files; a broken one is reported, and that\n\
+               service keeps what it has. A service is told by its reload hook or its reload_signal.",
         meaning: meaning::reload,
         ..BARE
     },

@@ -169,7 +169,10 @@ pub(super) fn add_service(typed: &Typed, env: &Env) -> Meaning {
 }
 
 pub(super) fn reload(typed: &Typed, env: &Env) -> Meaning {
-    ask(typed, env, Request::Reload)
+    if typed.operand(0).is_none() {
+        return ask(typed, env, Request::Reload);
+    }
+    ask(typed, env, Request::Refresh(typed.names()?))
 }
 
 pub(super) fn check(typed: &Typed, _: &Env) -> Meaning {

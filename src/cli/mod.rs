@@ -201,6 +201,8 @@ pub enum Request {
     Add(NewService),
     /// Read the service files again.
     Reload,
+    /// Have services read their own configuration again.
+    Refresh(Vec<String>),
     /// Stop the server and all services.
     Shutdown {
         /// The server's exit status.

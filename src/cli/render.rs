@@ -77,6 +77,32 @@ pub(super) fn status(
     if let Some(uptime_secs) = uptime_secs {
         screen.line(&format!("Uptime:  {}", uptime(uptime_secs)))?;
     }
+    if let Some(health) = status["health"].as_object() {
+        let field = |name: &str| health.get(name).unwrap_or(&Value::Null);
+        let mut line = text(field("state")).to_owned();
+        if let Some(secs) = field("for_secs").as_u64() {
+            line.push_str(&format!(" for {}", uptime(secs)));
+        }
+        if let Some(ms) = field("latency_ms").as_u64() {
+            line.push_str(&format!(", last probe {ms} ms"));
+        }
+        match field("failures").as_u64() {
+            Some(failures) if failures > 0 => {
+                line.push_str(&format!(", {failures} failed in a row"));
+            }
+            Some(_) | None => {}
+        }
+        screen.line(&format!("Health:  {line}"))?;
+        if let Some(error) = field("last_error").as_str() {
+            screen.line(&format!("Probe:   {error}"))?;
+        }
+    }
+    if let Some(doing) = status["doing"].as_str() {
+        screen.line(&format!("Doing:   {doing}"))?;
+    }
+    if let Some(said) = status["status_text"].as_str() {
+        screen.line(&format!("Says:    {said}"))?;
+    }
     let said = text(&status["error"]);
     let more = |reason: &String| !said.ends_with(reason.as_str());
     for reason in why

@@ -11,9 +11,12 @@ use toml::de::{DeTable, DeValue};
 
 use super::file;
 use super::keys::{self, KEYS, Key, REQUIRED, SERVICE_SECTIONS, TARGET_SECTIONS};
+use super::probe::{Address, Url};
+use super::sections::Destination;
 use super::suggest::nearest;
 use super::text;
 use crate::engine::Spec;
+use crate::engine::spec::Probe;
 
 /// More problems in one file are not told one by one; nobody mends a hundred keys without a second look.
 pub(super) const PROBLEMS_MAX: usize = 100;
@@ -486,17 +489,34 @@ impl Review<'_> {
         }
     }
 
-    /// Warns of what is understood and has no effect yet.
+    /// Warns of what is understood and has no effect.
     fn notes(&mut self, spec: &Spec) {
-        if spec.health.is_some() {
-            let message = "health checks are not run yet; the service counts as running once its program runs";
-            self.warn(&["health"], message, None);
+        let forward = spec.logging.forward.as_deref();
+        if forward.is_some_and(|text| Destination::parse(text).is_none()) {
+            let hint = "it takes: syslog, unix:PATH, udp:ADDRESS:PORT, kmsg, console or stdout";
+            let message = "not a destination that is known, ignored";
+            self.warn(&["logging", "forward"], message, Some(hint.to_owned()));
         }
-        if spec.logging.file.is_some() {
-            self.warn(&["logging", "file"], "accepted, not used yet", None);
-        }
-        if spec.logging.forward.is_some() {
-            self.warn(&["logging", "forward"], "accepted, not used yet", None);
+        let target = &["health", "target"];
+        match spec.health.as_ref().map(|health| &health.probe) {
+            Some(Probe::Tcp(text)) if Address::parse(text).is_none() => {
+                let hint = "it takes: HOST:PORT, [IPV6]:PORT or unix:/PATH";
+                let message = "nothing can be connected to there; the service will be unhealthy";
+                self.warn(target, message, Some(hint.to_owned()));
+            }
+            Some(Probe::Http { url, .. }) => match Url::parse(url) {
+                None => {
+                    let hint = "it takes: http://HOST:PORT/PATH or http://unix:/SOCKET:/PATH";
+                    let message = "not a URL that can be asked; the service will be unhealthy";
+                    self.warn(target, message, Some(hint.to_owned()));
+                }
+                Some(url) if url.encrypted => {
+                    let message = "https is not spoken; only the connection is probed";
+                    self.warn(target, message, None);
+                }
+                Some(_) => {}
+            },
+            Some(Probe::Tcp(_) | Probe::Exec(_)) | None => {}
         }
     }
 

@@ -15,10 +15,15 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Value, json};
 
 use super::rules::{self, SetError};
+use super::sections::{
+    self, FormatText, HooksSection, LimitsSection, OnUnhealthyText, ReadinessSection,
+    ResourcesSection,
+};
+use super::words::{List, Loose, OneOrList};
 use crate::engine::Signal;
 use crate::engine::spec::{
-    Class, Exec, Health, KillMode, Kind, Lifecycle, Links, Logging, Probe, Program, RestartPolicy,
-    Spec, Status,
+    Class, Exec, Format, Health, KillMode, Kind, Lifecycle, Links, Logging, OnUnhealthy, Probe,
+    Program, Readiness, RestartPolicy, Sequel, Spec, Status,
 };
 
 /// Reads what a client sends: `{"config": {…}}` or the bare object, of a service or a target.
@@ -108,7 +113,15 @@ pub(super) struct ServiceConfig {
     #[serde(default)]
     pub(super) lifecycle: LifecycleSection,
     #[serde(default)]
+    pub(super) readiness: ReadinessSection,
+    #[serde(default)]
     pub(super) health: Option<HealthSection>,
+    #[serde(default)]
+    pub(super) hooks: HooksSection,
+    #[serde(default)]
+    pub(super) limits: LimitsSection,
+    #[serde(default)]
+    pub(super) resources: ResourcesSection,
     #[serde(default)]
     pub(super) logging: LoggingSection,
 }
@@ -131,7 +144,27 @@ pub(super) struct ServiceSection {
     #[serde(default)]
     pub(super) tty: Option<String>,
     #[serde(default)]
-    oneshot: bool,
+    pub(super) user: Option<Loose>,
+    #[serde(default)]
+    pub(super) group: Option<Loose>,
+    #[serde(default)]
+    pub(super) groups: List,
+    #[serde(default)]
+    pub(super) umask: Option<Loose>,
+    #[serde(default)]
+    pub(super) nice: Option<i32>,
+    #[serde(default)]
+    pub(super) ionice: Option<String>,
+    #[serde(default)]
+    pub(super) oom_score_adj: Option<i32>,
+    #[serde(default)]
+    pub(super) no_new_privs: bool,
+    #[serde(default)]
+    pub(super) capabilities: Option<List>,
+    #[serde(default)]
+    pub(super) chroot: Option<String>,
+    #[serde(default)]
+    pub(super) oneshot: bool,
     #[serde(default, with = "StatusText")]
     status: Status,
     #[serde(default, with = "ClassText")]
@@ -144,6 +177,10 @@ pub(super) struct ServiceSection {
     kill_others: bool,
     #[serde(default)]
     pub(super) process_filters: Vec<String>,
+    #[serde(default)]
+    pub(super) env_file: List,
+    #[serde(default)]
+    env_inherit: Option<bool>,
     #[serde(default)]
     pub(super) env: BTreeMap<String, String>,
 }
@@ -182,6 +219,11 @@ pub(super) struct LifecycleSection {
     pub(super) stop_signal: String,
     #[serde(with = "KillModeText")]
     kill_mode: KillMode,
+    pub(super) reload_signal: Option<String>,
+    pub(super) success_exit: List,
+    restart_dependents: bool,
+    pub(super) on_failure: String,
+    pub(super) on_exit: String,
     survive_switch_root: bool,
 }
 
@@ -192,7 +234,7 @@ pub(super) struct HealthSection {
     pub(super) target: String,
     /// Of http alone; the others do not write it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) expect_status: Option<u16>,
+    pub(super) expect_status: Option<OneOrList>,
     #[serde(default = "ten_seconds")]
     pub(super) interval_ms: u64,
     #[serde(default = "five_seconds")]
@@ -201,14 +243,21 @@ pub(super) struct HealthSection {
     pub(super) retries: u32,
     #[serde(default)]
     start_period_ms: u64,
+    #[serde(default, with = "OnUnhealthyText")]
+    on_unhealthy: OnUnhealthy,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct LoggingSection {
     pub(super) buffer_lines: usize,
-    file: Option<String>,
-    forward: Option<String>,
+    pub(super) file: Option<String>,
+    pub(super) max_size: Loose,
+    max_files: u32,
+    pub(super) mode: Loose,
+    pub(super) forward: Option<String>,
+    #[serde(with = "FormatText")]
+    forward_format: Format,
 }
 
 /// `type` of `[health]`.
@@ -253,6 +302,10 @@ enum KillModeText {
     Main,
 }
 
+fn ok_status() -> OneOrList {
+    OneOrList(vec!["200".to_owned()])
+}
+
 fn ten_seconds() -> u64 {
     10_000
 }
@@ -268,12 +321,27 @@ fn three() -> u32 {
 impl From<ServiceConfig> for Spec {
     fn from(config: ServiceConfig) -> Self {
         let service = config.service;
+        let readiness = config
+            .readiness
+            .readiness(service.oneshot, config.health.is_some())
+            .expect("the rules have read the type");
+        let identity = sections::identity(&service);
+        let follow = |text: &str| sections::follow(text).expect("the rules have read it");
+        let sequel = Sequel {
+            on_failure: follow(&config.lifecycle.on_failure),
+            on_exit: follow(&config.lifecycle.on_exit),
+        };
         let program = Program {
             exec: service.exec,
             dir: service.dir.map(PathBuf::from),
             tty: service.tty.map(PathBuf::from),
+            identity,
+            limits: config.limits.limits(),
+            resources: config.resources.resources(),
             env: service.env,
-            oneshot: service.oneshot,
+            env_file: service.env_file.0,
+            env_inherit: service.env_inherit,
+            oneshot: service.oneshot || readiness == Readiness::Exit,
             ports: service.ports,
             kill_others: service.kill_others,
             process_filters: service.process_filters,
@@ -286,7 +354,13 @@ impl From<ServiceConfig> for Spec {
             critical: service.critical,
             links: config.dependencies.into(),
             lifecycle: config.lifecycle.into(),
+            sequel,
+            readiness,
+            watchdog: Some(config.readiness.watchdog_ms)
+                .filter(|ms| *ms > 0)
+                .map(Duration::from_millis),
             health: config.health.map(Health::from),
+            hooks: config.hooks.into(),
             logging: config.logging.into(),
         }
     }
@@ -340,6 +414,13 @@ impl From<LifecycleSection> for Lifecycle {
             stop_signal: Signal::parse(&section.stop_signal)
                 .expect("the rules have read the signal"),
             kill_mode: section.kill_mode,
+            reload_signal: section
+                .reload_signal
+                .as_deref()
+                .and_then(|signal| Signal::parse(signal).ok()),
+            success_exit: sections::success_exit(&section.success_exit.0)
+                .expect("the rules have read it"),
+            restart_dependents: section.restart_dependents,
             survive_switch_root: section.survive_switch_root,
         }
     }
@@ -351,7 +432,8 @@ impl From<HealthSection> for Health {
             ProbeText::Tcp => Probe::Tcp(section.target),
             ProbeText::Http => Probe::Http {
                 url: section.target,
-                expect_status: section.expect_status.unwrap_or(200),
+                expect: sections::expect(&section.expect_status.unwrap_or_else(ok_status).0)
+                    .expect("the rules have read it"),
             },
             ProbeText::Exec => Probe::Exec(section.target),
         };
@@ -361,6 +443,7 @@ impl From<HealthSection> for Health {
             timeout: Duration::from_millis(section.timeout_ms),
             retries: section.retries,
             start_period: Duration::from_millis(section.start_period_ms),
+            on_unhealthy: section.on_unhealthy,
         }
     }
 }
@@ -370,18 +453,36 @@ impl From<LoggingSection> for Logging {
         Self {
             buffer_lines: section.buffer_lines,
             file: section.file.map(PathBuf::from),
+            max_size: sections::size(&section.max_size.0).expect("the rules have read it"),
+            max_files: section.max_files,
+            mode: sections::umask(&section.mode.0).expect("the rules have read it"),
             forward: section.forward,
+            forward_format: section.forward_format,
         }
     }
 }
 
 impl ServiceConfig {
     fn new(spec: &Spec, program: &Program) -> Self {
+        let identity = &program.identity;
         let service = ServiceSection {
             name: spec.name.to_string(),
             exec: program.exec.clone(),
             dir: program.dir.as_ref().map(|dir| dir.display().to_string()),
             tty: program.tty.as_ref().map(|tty| tty.display().to_string()),
+            user: identity.user.clone().map(Loose),
+            group: identity.group.clone().map(Loose),
+            groups: List(identity.groups.clone()),
+            umask: identity.umask.map(|mask| Loose(format!("{mask:04o}"))),
+            nice: identity.nice,
+            ionice: identity.ionice.map(|priority| priority.to_string()),
+            oom_score_adj: identity.oom_score_adj,
+            no_new_privs: identity.no_new_privs,
+            capabilities: identity.capabilities.map(|set| List(set.names())),
+            chroot: identity
+                .chroot
+                .as_ref()
+                .map(|dir| dir.display().to_string()),
             oneshot: program.oneshot,
             status: spec.status,
             class: spec.class,
@@ -389,13 +490,23 @@ impl ServiceConfig {
             ports: program.ports.clone(),
             kill_others: program.kill_others,
             process_filters: program.process_filters.clone(),
+            env_file: List(program.env_file.clone()),
+            env_inherit: program.env_inherit,
             env: program.env.clone(),
         };
         Self {
             service,
             dependencies: (&spec.links).into(),
-            lifecycle: (&spec.lifecycle).into(),
+            lifecycle: LifecycleSection {
+                on_failure: sections::follow_word(&spec.sequel.on_failure),
+                on_exit: sections::follow_word(&spec.sequel.on_exit),
+                ..(&spec.lifecycle).into()
+            },
+            readiness: ReadinessSection::of(&spec.readiness, spec.watchdog),
             health: spec.health.as_ref().map(HealthSection::from),
+            hooks: (&spec.hooks).into(),
+            limits: LimitsSection::of(&program.limits),
+            resources: (&program.resources).into(),
             logging: (&spec.logging).into(),
         }
     }
@@ -440,6 +551,11 @@ impl From<&Lifecycle> for LifecycleSection {
             stop_timeout_ms: milliseconds(lifecycle.stop_timeout),
             stop_signal: lifecycle.stop_signal.to_string(),
             kill_mode: lifecycle.kill_mode,
+            reload_signal: lifecycle.reload_signal.map(|signal| signal.to_string()),
+            success_exit: List(sections::success_words(&lifecycle.success_exit)),
+            restart_dependents: lifecycle.restart_dependents,
+            on_failure: "nothing".to_owned(),
+            on_exit: "nothing".to_owned(),
             survive_switch_root: lifecycle.survive_switch_root,
         }
     }
@@ -449,7 +565,10 @@ impl From<&Health> for HealthSection {
     fn from(health: &Health) -> Self {
         let (probe, target, expect_status) = match &health.probe {
             Probe::Tcp(address) => (ProbeText::Tcp, address, None),
-            Probe::Http { url, expect_status } => (ProbeText::Http, url, Some(*expect_status)),
+            Probe::Http { url, expect } => {
+                let words = OneOrList(sections::expect_words(expect));
+                (ProbeText::Http, url, Some(words))
+            }
             Probe::Exec(line) => (ProbeText::Exec, line, None),
         };
         Self {
@@ -460,6 +579,7 @@ impl From<&Health> for HealthSection {
             timeout_ms: milliseconds(health.timeout),
             retries: health.retries,
             start_period_ms: milliseconds(health.start_period),
+            on_unhealthy: health.on_unhealthy,
         }
     }
 }
@@ -469,7 +589,11 @@ impl From<&Logging> for LoggingSection {
         Self {
             buffer_lines: logging.buffer_lines,
             file: logging.file.as_ref().map(|file| file.display().to_string()),
+            max_size: Loose(logging.max_size.to_string()),
+            max_files: logging.max_files,
+            mode: Loose(format!("{:04o}", logging.mode)),
             forward: logging.forward.clone(),
+            forward_format: logging.forward_format,
         }
     }
 }
@@ -486,22 +610,25 @@ impl Default for LoggingSection {
     }
 }
 
-fn milliseconds(duration: Duration) -> u64 {
+pub(super) fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// `exec` is a string or an array of strings; the array stays one, because it never meets a shell.
-mod exec_text {
+pub(super) mod exec_text {
     use super::{Deserializer, Exec, ExecVisitor, Serialize, Serializer};
 
-    pub(super) fn serialize<S: Serializer>(exec: &Exec, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::config) fn serialize<S: Serializer>(
+        exec: &Exec,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         match exec {
             Exec::Line(line) => serializer.serialize_str(line),
             Exec::Words(words) => words.serialize(serializer),
         }
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+    pub(in crate::config) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Exec, D::Error> {
         deserializer.deserialize_any(ExecVisitor)

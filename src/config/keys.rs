@@ -22,275 +22,495 @@ pub struct Key {
 pub const REQUIRED: &str = "required";
 
 /// The sections of a service file.
-pub const SERVICE_SECTIONS: [&str; 5] =
-    ["service", "dependencies", "lifecycle", "health", "logging"];
+pub const SERVICE_SECTIONS: [&str; 9] = [
+    "service",
+    "dependencies",
+    "lifecycle",
+    "readiness",
+    "health",
+    "hooks",
+    "limits",
+    "resources",
+    "logging",
+];
 
 /// The sections of a target file.
 pub const TARGET_SECTIONS: [&str; 2] = ["target", "dependencies"];
 
 /// All keys.
 pub const KEYS: &[Key] = &[
-    key(
-        "service",
-        "name",
-        REQUIRED,
-        "name",
-        "unique name of the service",
-    ),
-    key(
-        "service",
+    service("name", REQUIRED, "name", "unique name of the service"),
+    service(
         "exec",
         REQUIRED,
         "string or array of strings",
         "what is run",
     ),
-    key("service", "dir", "none", "path", "working directory"),
-    key(
-        "service",
+    service("dir", "none", "path", "working directory"),
+    service(
         "tty",
         "none",
         "path",
         "terminal it has as input, output and controlling terminal",
     ),
-    key(
-        "service",
-        "oneshot",
+    service("user", "none", "name or number", "who it runs as"),
+    service(
+        "group",
+        "none",
+        "name or number",
+        "its group; that of the user if absent",
+    ),
+    service(
+        "groups",
+        "empty",
+        "array of names or numbers",
+        "supplementary groups, beside those of the user",
+    ),
+    service(
+        "umask",
+        "none",
+        "octal string",
+        "file mode bits it does not give",
+    ),
+    service("nice", "none", "-20 to 19", "scheduling priority"),
+    service(
+        "ionice",
+        "none",
+        "idle, best-effort:0 to 7 or realtime:0 to 7",
+        "priority of disk accesses",
+    ),
+    service(
+        "oom_score_adj",
+        "none",
+        "-1000 to 1000",
+        "how readily the kernel kills it for memory",
+    ),
+    service(
+        "no_new_privs",
         "false",
         "boolean",
-        "runs once to its end",
+        "no program gives it more rights",
     ),
-    key(
-        "service",
+    service(
+        "capabilities",
+        "none",
+        "array of capabilities",
+        "rights beyond its user's, and no others",
+    ),
+    service("chroot", "none", "path", "its root directory"),
+    service("oneshot", "false", "boolean", "runs once to its end"),
+    service(
         "status",
         "start",
         "start, stop or ignore",
         "whether it is started by itself",
     ),
-    key(
-        "service",
+    service(
         "class",
         "user",
         "user or system",
         "whether bulk commands touch it",
     ),
-    key(
-        "service",
+    service(
         "critical",
         "false",
         "boolean",
         "its failure for good is the machine's",
     ),
-    key(
-        "service",
+    service(
         "ports",
         "empty",
         "array of port numbers",
         "TCP ports nobody else may hold",
     ),
-    key(
-        "service",
-        "kill_others",
-        "false",
-        "boolean",
-        "kill who is in the way",
-    ),
-    key(
-        "service",
+    service("kill_others", "false", "boolean", "kill who is in the way"),
+    service(
         "process_filters",
         "empty",
         "array of strings",
         "processes it waits for to be gone",
     ),
-    key(
-        "service",
+    service(
+        "env_file",
+        "empty",
+        "path or array of paths",
+        "files of variables; - in front: may be missing",
+    ),
+    service(
+        "env_inherit",
+        "none",
+        "boolean",
+        "has it the server's environment too",
+    ),
+    service(
         "env",
         "empty",
         "table of strings",
         "added to the environment",
     ),
-    key(
-        "target",
-        "name",
-        REQUIRED,
-        "name",
-        "unique name of the target",
-    ),
-    key(
-        "target",
+    target("name", REQUIRED, "name", "unique name of the target"),
+    target(
         "status",
         "start",
         "start, stop or ignore",
         "whether it is started by itself",
     ),
-    key(
-        "target",
+    target(
         "class",
         "user",
         "user or system",
         "whether bulk commands touch it",
     ),
-    key(
-        "target",
+    target(
         "critical",
         "false",
         "boolean",
         "its failure for good is the machine's",
     ),
-    key(
-        "dependencies",
+    dependencies(
         "after",
         "empty",
         "array of names",
         "start after those, if they start too",
     ),
-    key(
-        "dependencies",
+    dependencies(
         "requires",
         "empty",
         "array of names",
         "start and need those",
     ),
-    key(
-        "dependencies",
-        "wants",
-        "empty",
-        "array of names",
-        "start those along",
-    ),
-    key(
-        "dependencies",
+    dependencies("wants", "empty", "array of names", "start those along"),
+    dependencies(
         "conflicts",
         "empty",
         "array of names",
         "never up together with those",
     ),
-    key(
-        "lifecycle",
+    lifecycle(
         "restart",
         "on-failure",
         "always, on-failure or never",
         "when it is started again",
     ),
-    key(
-        "lifecycle",
+    lifecycle(
         "restart_delay_ms",
         "1000",
         "milliseconds",
         "first delay before a restart",
     ),
-    key(
-        "lifecycle",
+    lifecycle(
         "restart_delay_max_ms",
         "300000",
         "milliseconds",
         "the delay doubles up to this",
     ),
-    key(
-        "lifecycle",
+    lifecycle(
         "max_restarts",
         "10",
         "number",
         "restarts in a row; 0 is no limit",
     ),
-    key(
-        "lifecycle",
+    lifecycle(
         "stability_period_ms",
         "30000",
         "milliseconds",
         "a run this long forgets restarts",
     ),
-    key(
-        "lifecycle",
+    lifecycle(
         "start_timeout_ms",
         "30000",
         "milliseconds",
         "time from fork to a running program",
     ),
-    key(
-        "lifecycle",
+    lifecycle(
         "stop_timeout_ms",
         "10000",
         "milliseconds",
         "time from the stop signal to SIGKILL",
     ),
-    key(
-        "lifecycle",
+    lifecycle(
         "stop_signal",
         "SIGTERM",
         "signal",
         "asks the service to stop",
     ),
-    key(
-        "lifecycle",
+    lifecycle(
         "kill_mode",
         "tree",
         "tree, group or main",
         "which processes a stop ends",
     ),
-    key(
-        "lifecycle",
+    lifecycle(
+        "reload_signal",
+        "none",
+        "signal",
+        "has it read its configuration anew",
+    ),
+    lifecycle(
+        "success_exit",
+        "0",
+        "array of exit statuses and signals",
+        "ends that are a success",
+    ),
+    lifecycle(
+        "restart_dependents",
+        "false",
+        "boolean",
+        "restarts who requires it along with it",
+    ),
+    lifecycle(
+        "on_failure",
+        "nothing",
+        "nothing, shutdown, reboot, shell or start:NAME",
+        "what follows its failure for good",
+    ),
+    lifecycle(
+        "on_exit",
+        "nothing",
+        "nothing, shutdown, reboot, shell or start:NAME",
+        "what follows its end with success",
+    ),
+    lifecycle(
         "survive_switch_root",
         "false",
         "boolean",
         "goes on when an initramfs hands over",
     ),
-    key(
-        "health",
+    readiness(
+        "type",
+        "spawn, health or exit",
+        "spawn, exit, health, notify, fd or log",
+        "what makes it ready",
+    ),
+    readiness(
+        "fd",
+        "none",
+        "3 to 1023",
+        "descriptor for type fd; 3 if absent",
+    ),
+    readiness(
+        "text",
+        "none",
+        "string",
+        "part of a line of output for type log",
+    ),
+    readiness(
+        "watchdog_ms",
+        "0",
+        "milliseconds",
+        "it pings at least so often; 0 is no watchdog",
+    ),
+    health(
         "type",
         REQUIRED,
         "tcp, http or exec",
         "how health is probed",
     ),
-    key("health", "target", REQUIRED, "string", "what is probed"),
-    key(
-        "health",
+    health("target", REQUIRED, "string", "what is probed"),
+    health(
         "expect_status",
         "200",
-        "number",
-        "the HTTP status that is healthy",
+        "number, 2xx, or an array of those",
+        "the HTTP statuses that are healthy",
     ),
-    key(
-        "health",
+    health(
         "interval_ms",
         "10000",
         "milliseconds",
         "time between probes",
     ),
-    key(
-        "health",
+    health(
         "timeout_ms",
         "5000",
         "milliseconds",
         "a longer probe has failed",
     ),
-    key(
-        "health",
-        "retries",
-        "3",
-        "number",
-        "failures in a row that count",
-    ),
-    key(
-        "health",
+    health("retries", "3", "number", "failures in a row that count"),
+    health(
         "start_period_ms",
         "0",
         "milliseconds",
         "time before the first probe",
     ),
-    key(
-        "logging",
+    health(
+        "on_unhealthy",
+        "restart",
+        "restart or report",
+        "what follows",
+    ),
+    hooks(
+        "pre_start",
+        "none",
+        "string or array of strings",
+        "run before the program",
+    ),
+    hooks(
+        "pre_start_timeout_ms",
+        "30000",
+        "milliseconds",
+        "a longer hook is killed",
+    ),
+    hooks(
+        "post_start",
+        "none",
+        "string or array of strings",
+        "run when it is ready",
+    ),
+    hooks(
+        "post_start_timeout_ms",
+        "30000",
+        "milliseconds",
+        "a longer hook is killed",
+    ),
+    hooks(
+        "stop",
+        "none",
+        "string or array of strings",
+        "run instead of the stop signal",
+    ),
+    hooks(
+        "stop_timeout_ms",
+        "30000",
+        "milliseconds",
+        "a longer hook is killed",
+    ),
+    hooks(
+        "post_stop",
+        "none",
+        "string or array of strings",
+        "run when all of it has ended",
+    ),
+    hooks(
+        "post_stop_timeout_ms",
+        "30000",
+        "milliseconds",
+        "a longer hook is killed",
+    ),
+    hooks(
+        "reload",
+        "none",
+        "string or array of strings",
+        "has it read its configuration anew",
+    ),
+    hooks(
+        "reload_timeout_ms",
+        "30000",
+        "milliseconds",
+        "a longer hook is killed",
+    ),
+    limits("as", "none", "soft or soft:hard", "bytes of address space"),
+    limits("core", "none", "soft or soft:hard", "bytes of a core file"),
+    limits(
+        "cpu",
+        "none",
+        "soft or soft:hard",
+        "seconds of processor time",
+    ),
+    limits("data", "none", "soft or soft:hard", "bytes of data segment"),
+    limits(
+        "fsize",
+        "none",
+        "soft or soft:hard",
+        "bytes of a file it writes",
+    ),
+    limits("locks", "none", "soft or soft:hard", "file locks"),
+    limits(
+        "memlock",
+        "none",
+        "soft or soft:hard",
+        "bytes of locked memory",
+    ),
+    limits(
+        "msgqueue",
+        "none",
+        "soft or soft:hard",
+        "bytes of message queues",
+    ),
+    limits(
+        "nice",
+        "none",
+        "soft or soft:hard",
+        "20 minus the least nice value",
+    ),
+    limits("nofile", "none", "soft or soft:hard", "descriptors"),
+    limits(
+        "nproc",
+        "none",
+        "soft or soft:hard",
+        "processes of its user",
+    ),
+    limits(
+        "rss",
+        "none",
+        "soft or soft:hard",
+        "without effect since Linux 2.4.30",
+    ),
+    limits("rtprio", "none", "soft or soft:hard", "real-time priority"),
+    limits(
+        "rttime",
+        "none",
+        "soft or soft:hard",
+        "microseconds of real-time run",
+    ),
+    limits("sigpending", "none", "soft or soft:hard", "queued signals"),
+    limits("stack", "none", "soft or soft:hard", "bytes of stack"),
+    resources(
+        "memory_max",
+        "none",
+        "bytes, K, M, G or T",
+        "memory; beyond it the kernel kills",
+    ),
+    resources(
+        "memory_high",
+        "none",
+        "bytes, K, M, G or T",
+        "memory; beyond it it is slowed down",
+    ),
+    resources("pids_max", "none", "number", "processes and threads"),
+    resources(
+        "cpu_weight",
+        "none",
+        "1 to 10000",
+        "share of the processors; 100 is usual",
+    ),
+    resources(
+        "cpu_max",
+        "none",
+        "percent",
+        "processor time; 100% is one processor",
+    ),
+    resources(
+        "io_weight",
+        "none",
+        "1 to 10000",
+        "share of the disks; 100 is usual",
+    ),
+    logging(
         "buffer_lines",
         "1000",
         "number",
         "lines of output kept in memory",
     ),
-    key("logging", "file", "none", "path", "accepted, not used yet"),
-    key(
-        "logging",
+    logging("file", "none", "path", "where its output is written too"),
+    logging(
+        "max_size",
+        "10485760",
+        "bytes, K, M, G or T",
+        "a larger file is rotated; 0 is never",
+    ),
+    logging("max_files", "5", "number", "rotated files that are kept"),
+    logging("mode", "0640", "octal string", "mode of the file"),
+    logging(
         "forward",
         "none",
-        "string",
-        "accepted, not used yet",
+        "syslog, unix:PATH, udp:ADDRESS, kmsg, console or stdout",
+        "where its output goes on to",
+    ),
+    logging(
+        "forward_format",
+        "prefixed",
+        "raw, prefixed or json",
+        "as what, but to syslog",
     ),
 ];
 
@@ -300,18 +520,19 @@ pub(super) fn is_known(section: &str, name: &str) -> bool {
         .any(|key| key.section == section && key.name == name)
 }
 
-const fn key(
-    section: &'static str,
-    name: &'static str,
-    default: &'static str,
-    kind: &'static str,
-    about: &'static str,
-) -> Key {
-    Key {
-        section,
-        name,
-        default,
-        kind,
-        about,
-    }
+/// A function for each section, so that a key is a line.
+macro_rules! sections {
+    ($($section:ident)*) => {
+        $(const fn $section(
+            name: &'static str,
+            default: &'static str,
+            kind: &'static str,
+            about: &'static str,
+        ) -> Key {
+            let section = stringify!($section);
+            Key { section, name, default, kind, about }
+        })*
+    };
 }
+
+sections!(service target dependencies lifecycle readiness health hooks limits resources logging);

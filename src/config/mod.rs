@@ -22,10 +22,14 @@ mod diagnose;
 mod exec;
 mod file;
 mod keys;
+mod notify;
+mod probe;
 mod rules;
+mod sections;
 mod store;
 mod suggest;
 mod text;
+mod words;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -40,7 +44,10 @@ pub use diagnose::{Problem, Severity};
 pub use exec::{find_program, words};
 pub use file::{from_value, to_value};
 pub use keys::{KEYS, Key, REQUIRED, SERVICE_SECTIONS, TARGET_SECTIONS};
+pub use notify::{Saying, sayings};
+pub use probe::{Address, Url, http_status};
 pub use rules::SetError;
+pub use sections::Destination;
 pub use store::{remove, sync, write};
 pub use text::to_toml;
 

@@ -6,10 +6,14 @@
 use std::fmt;
 
 use super::file::{
-    DependenciesSection, HealthSection, LifecycleSection, ProbeText, ServiceConfig, TargetConfig,
+    DependenciesSection, HealthSection, LifecycleSection, LoggingSection, ProbeText, ServiceConfig,
+    ServiceSection, TargetConfig,
 };
+use super::sections::{self, HooksSection};
+use super::words::{List, Loose, OneOrList};
 use crate::engine::Signal;
-use crate::engine::spec::Exec;
+use crate::engine::confine::{IoPriority, Rlimit};
+use crate::engine::spec::{Exec, Readiness};
 
 /// Longest name: the file `NAME.toml` is made of it, and a file name has 255 bytes at most.
 pub(super) const NAME_MAX_BYTES: usize = 255 - ".toml".len();
@@ -55,11 +59,15 @@ pub(super) fn service(config: &ServiceConfig) -> Vec<Fault> {
     let mut faults = Faults::default();
     faults.name("service", &config.service.name);
     faults.program(config);
+    faults.identity(&config.service);
     faults.lifecycle(&config.lifecycle);
+    faults.readiness(config);
     if let Some(health) = &config.health {
         faults.health(health);
     }
-    faults.positive("logging", "buffer_lines", config.logging.buffer_lines > 0);
+    faults.hooks(&config.hooks);
+    faults.confinement(config);
+    faults.logging(&config.logging);
     faults.dependencies(&config.dependencies);
     faults.found
 }
@@ -72,9 +80,11 @@ pub(super) fn target(config: &TargetConfig) -> Vec<Fault> {
     faults.found
 }
 
-/// Letters, digits, dot, dash and underscore; but `.` and `..` are directories, not names.
-fn is_name(name: &str) -> bool {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+/// Letters, digits, dot, dash and underscore, and the `@` of an instance; but `.` and `..` are
+/// directories, not names.
+pub(super) fn is_name(name: &str) -> bool {
+    let allowed =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'@');
     !name.is_empty() && name.bytes().all(allowed) && name != "." && name != ".."
 }
 
@@ -125,9 +135,8 @@ impl Faults {
         }
     }
 
-    fn program(&mut self, config: &ServiceConfig) {
-        let service = &config.service;
-        let (first, nul_free) = match &service.exec {
+    fn command(&mut self, section: &'static str, key: &'static str, exec: &Exec) {
+        let (first, nul_free) = match exec {
             Exec::Line(line) => (line.trim(), is_nul_free(line)),
             Exec::Words(words) => (
                 words.first().map_or("", |word| word),
@@ -135,9 +144,14 @@ impl Faults {
             ),
         };
         if first.is_empty() {
-            self.add("service", "exec", "cannot be empty");
+            self.add(section, key, "cannot be empty");
         }
-        self.without_nul("service", "exec", nul_free);
+        self.without_nul(section, key, nul_free);
+    }
+
+    fn program(&mut self, config: &ServiceConfig) {
+        let service = &config.service;
+        self.command("service", "exec", &service.exec);
         self.without_nul(
             "service",
             "dir",
@@ -145,10 +159,7 @@ impl Faults {
         );
         if let Some(tty) = &service.tty {
             self.without_nul("service", "tty", is_nul_free(tty));
-            if !tty.starts_with('/') {
-                let what = format!("'{tty}' must be an absolute path such as /dev/ttyS0");
-                self.add("service", "tty", what);
-            }
+            self.absolute("service", "tty", tty, "/dev/ttyS0");
         }
         if service.process_filters.iter().any(String::is_empty) {
             // It would match every process, and with kill_others end every process.
@@ -166,6 +177,215 @@ impl Faults {
             }
             self.without_nul("service", "env", is_nul_free(name) && is_nul_free(value));
         }
+    }
+
+    /// A value that its reader does not understand.
+    fn readable(
+        &mut self,
+        section: &'static str,
+        key: &'static str,
+        value: Option<&str>,
+        is_so: impl FnOnce(&str) -> bool,
+        takes: &str,
+    ) {
+        if let Some(value) = value.filter(|value| !is_so(value)) {
+            self.add(section, key, format!("'{value}' must be {takes}"));
+        }
+    }
+
+    fn within(
+        &mut self,
+        section: &'static str,
+        key: &'static str,
+        value: Option<i32>,
+        range: std::ops::RangeInclusive<i32>,
+    ) {
+        if let Some(value) = value.filter(|value| !range.contains(value)) {
+            let what = format!("{value} must be {} to {}", range.start(), range.end());
+            self.add(section, key, what);
+        }
+    }
+
+    fn identity(&mut self, service: &ServiceSection) {
+        let text = |value: &Option<Loose>| value.as_ref().map(|Loose(text)| text.clone());
+        for (key, value) in [
+            ("user", text(&service.user)),
+            ("group", text(&service.group)),
+        ]
+        .into_iter()
+        .chain(
+            service
+                .groups
+                .0
+                .iter()
+                .map(|group| ("groups", Some(group.clone()))),
+        ) {
+            if let Some(value) = value {
+                self.without_nul("service", key, is_nul_free(&value));
+                if value.is_empty() {
+                    self.add("service", key, "cannot be empty");
+                }
+            }
+        }
+        let umask = text(&service.umask);
+        self.readable(
+            "service",
+            "umask",
+            umask.as_deref(),
+            |text| sections::umask(text).is_some(),
+            "octal, at most 0777",
+        );
+        self.within("service", "nice", service.nice, -20..=19);
+        self.readable(
+            "service",
+            "ionice",
+            service.ionice.as_deref(),
+            |text| IoPriority::parse(text).is_some(),
+            "idle, best-effort:0 to 7 or realtime:0 to 7",
+        );
+        self.within(
+            "service",
+            "oom_score_adj",
+            service.oom_score_adj,
+            -1000..=1000,
+        );
+        let names = service.capabilities.as_ref().map(|List(names)| names);
+        if let Some(Err(name)) = names.map(|names| sections::capabilities(names)) {
+            let what = format!("'{name}' is not a capability such as CAP_NET_BIND_SERVICE");
+            self.add("service", "capabilities", what);
+        }
+        if let Some(dir) = &service.chroot {
+            self.without_nul("service", "chroot", is_nul_free(dir));
+            self.absolute("service", "chroot", dir, "/srv/jail");
+        }
+        for file in &service.env_file.0 {
+            self.without_nul("service", "env_file", is_nul_free(file));
+            let path = file.strip_prefix('-').unwrap_or(file);
+            self.absolute("service", "env_file", path, "/etc/default/web");
+        }
+    }
+
+    fn absolute(&mut self, section: &'static str, key: &'static str, path: &str, such: &str) {
+        if !path.starts_with('/') {
+            let what = format!("'{path}' must be an absolute path such as {such}");
+            self.add(section, key, what);
+        }
+    }
+
+    fn readiness(&mut self, config: &ServiceConfig) {
+        let (section, oneshot) = (&config.readiness, config.service.oneshot);
+        let has_health = config.health.is_some();
+        match section.readiness(oneshot, has_health) {
+            Err(unknown) => {
+                let what = format!("'{unknown}' must be spawn, exit, health, notify, fd or log");
+                self.add("readiness", "type", what);
+            }
+            Ok(Readiness::Health) if !has_health => {
+                self.add("readiness", "type", "health needs a [health] section");
+            }
+            Ok(Readiness::Log(text)) if text.is_empty() => {
+                self.add("readiness", "text", "is required by type log");
+            }
+            Ok(Readiness::Fd(fd)) if !(3..=1023).contains(&fd) => {
+                self.add("readiness", "fd", format!("{fd} must be 3 to 1023"));
+            }
+            Ok(Readiness::Exit) => {}
+            Ok(_) if oneshot => {
+                self.add("readiness", "type", "of a oneshot can only be exit");
+            }
+            Ok(_) => {}
+        }
+    }
+
+    fn hooks(&mut self, hooks: &HooksSection) {
+        let all = [
+            ("pre_start", &hooks.pre_start),
+            ("post_start", &hooks.post_start),
+            ("stop", &hooks.stop),
+            ("post_stop", &hooks.post_stop),
+            ("reload", &hooks.reload),
+        ];
+        for (key, exec) in all {
+            if let Some(exec) = exec {
+                self.command("hooks", key, exec);
+            }
+        }
+        let timeouts = [
+            ("pre_start_timeout_ms", hooks.pre_start_timeout_ms),
+            ("post_start_timeout_ms", hooks.post_start_timeout_ms),
+            ("stop_timeout_ms", hooks.stop_timeout_ms),
+            ("post_stop_timeout_ms", hooks.post_stop_timeout_ms),
+            ("reload_timeout_ms", hooks.reload_timeout_ms),
+        ];
+        for (key, ms) in timeouts {
+            self.positive("hooks", key, ms > 0);
+        }
+    }
+
+    fn confinement(&mut self, config: &ServiceConfig) {
+        for (name, limit) in &config.limits.0 {
+            let Some(Loose(text)) = limit else { continue };
+            let known = Rlimit::ALL.iter().find(|(_, known)| known == name);
+            if let Some((_, key)) = known
+                && sections::limit(name, text).is_none()
+            {
+                let what =
+                    format!("'{text}' must be a number or unlimited, or two of them as soft:hard");
+                self.add("limits", key, what);
+            }
+        }
+        let resources = &config.resources;
+        let bytes = "bytes, such as 67108864 or 64M";
+        let weight = "1 to 10000";
+        type Reader = fn(&str) -> Option<u64>;
+        let all: [(_, &Option<Loose>, Reader, _); 6] = [
+            ("memory_max", &resources.memory_max, sections::size, bytes),
+            ("memory_high", &resources.memory_high, sections::size, bytes),
+            (
+                "pids_max",
+                &resources.pids_max,
+                sections::count,
+                "a number > 0",
+            ),
+            (
+                "cpu_weight",
+                &resources.cpu_weight,
+                sections::weight,
+                weight,
+            ),
+            (
+                "cpu_max",
+                &resources.cpu_max,
+                sections::percent,
+                "percent of a processor, such as 150%",
+            ),
+            ("io_weight", &resources.io_weight, sections::weight, weight),
+        ];
+        for (key, value, read, takes) in all {
+            let value = value.as_ref().map(|Loose(text)| text.as_str());
+            self.readable("resources", key, value, |text| read(text).is_some(), takes);
+        }
+    }
+
+    fn logging(&mut self, logging: &LoggingSection) {
+        self.positive("logging", "buffer_lines", logging.buffer_lines > 0);
+        if let Some(file) = &logging.file {
+            self.without_nul("logging", "file", is_nul_free(file));
+        }
+        self.readable(
+            "logging",
+            "max_size",
+            Some(&logging.max_size.0),
+            |text| sections::size(text).is_some(),
+            "bytes, such as 10485760 or 10M",
+        );
+        self.readable(
+            "logging",
+            "mode",
+            Some(&logging.mode.0),
+            |text| sections::umask(text).is_some(),
+            "octal, at most 0777",
+        );
     }
 
     fn lifecycle(&mut self, lifecycle: &LifecycleSection) {
@@ -196,6 +416,30 @@ impl Faults {
                 format!("'{}' is not a valid signal", lifecycle.stop_signal),
             );
         }
+        self.readable(
+            "lifecycle",
+            "reload_signal",
+            lifecycle.reload_signal.as_deref(),
+            |text| Signal::parse(text).is_ok(),
+            "a signal, such as SIGHUP",
+        );
+        if let Err(word) = sections::success_exit(&lifecycle.success_exit.0) {
+            let what = format!("'{word}' must be an exit status, 0 to 255, or a signal");
+            self.add("lifecycle", "success_exit", what);
+        }
+        let follows = [
+            ("on_failure", &lifecycle.on_failure),
+            ("on_exit", &lifecycle.on_exit),
+        ];
+        for (key, follow) in follows {
+            self.readable(
+                "lifecycle",
+                key,
+                Some(follow),
+                |text| sections::follow(text).is_some(),
+                "nothing, shutdown, reboot, shell or start:NAME",
+            );
+        }
     }
 
     fn health(&mut self, health: &HealthSection) {
@@ -206,12 +450,17 @@ impl Faults {
             self.add("health", "target", "cannot be empty");
         }
         self.without_nul("health", "target", is_nul_free(&health.target));
-        let is_http = health.probe == ProbeText::Http;
-        self.positive(
-            "health",
-            "expect_status",
-            !is_http || health.expect_status != Some(0),
-        );
+        if health.probe != ProbeText::Http {
+            return;
+        }
+        let words = health.expect_status.as_ref().map(|OneOrList(words)| words);
+        let words = words.map(Vec::as_slice).unwrap_or_default();
+        if words.iter().any(|word| word == "0") {
+            self.add("health", "expect_status", "must be > 0");
+        } else if let Err(word) = sections::expect(words) {
+            let what = format!("'{word}' must be a status, 2xx, or a list of those");
+            self.add("health", "expect_status", what);
+        }
     }
 
     fn dependencies(&mut self, dependencies: &DependenciesSection) {

@@ -15,7 +15,31 @@ use crate::engine::Spec;
 /// Document, section, key, element: nothing deeper has a meaning, and a hostile file is not followed further.
 const DEPTH_MAX: usize = 4;
 
-/// Writes the file that says the spec, every default filled in.
+/// Sections that zinit 0.3.9 did not have, and what it did not have of the others. There a default is
+/// left out, so that a file is not longer than it was.
+const SINCE: [&str; 5] = ["readiness", "hooks", "limits", "resources", "logging"];
+const LATER: [&str; 18] = [
+    "tty",
+    "groups",
+    "no_new_privs",
+    "env_file",
+    "success_exit",
+    "restart_dependents",
+    "on_failure",
+    "on_exit",
+    "kill_mode",
+    "survive_switch_root",
+    "on_unhealthy",
+    "user",
+    "group",
+    "umask",
+    "nice",
+    "ionice",
+    "oom_score_adj",
+    "capabilities",
+];
+
+/// Writes the file that says the spec.
 #[must_use]
 pub fn to_toml(spec: &Spec) -> String {
     let document = file::document(spec);
@@ -23,7 +47,9 @@ pub fn to_toml(spec: &Spec) -> String {
     let mut section = "";
     for key in KEYS {
         let value = &document[key.section][key.name];
-        if value.is_null() {
+        let is_later = SINCE.contains(&key.section) || LATER.contains(&key.name);
+        let is_kept = key.name == "buffer_lines" || !is_later;
+        if value.is_null() || (!is_kept && is_default(key.name, value, key.default, &document)) {
             continue;
         }
         if key.section != section {
@@ -36,6 +62,28 @@ pub fn to_toml(spec: &Spec) -> String {
         }
     }
     out
+}
+
+/// Does an absent key say the same?
+fn is_default(name: &str, value: &Value, default: &str, document: &Value) -> bool {
+    let text = match value {
+        Value::String(text) => text.clone(),
+        Value::Array(items) if items.is_empty() => "empty".to_owned(),
+        Value::Array(items) if items.len() == 1 => items[0].to_string(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+            value.to_string()
+        }
+    };
+    if name == "type" {
+        // What makes a service ready follows from what it is.
+        let usual = match (&document["service"]["oneshot"], &document["health"]) {
+            (Value::Bool(true), _) => "exit",
+            (_, Value::Null) => "spawn",
+            (_, _) => "health",
+        };
+        return text == usual;
+    }
+    text == default
 }
 
 fn write_table(out: &mut String, section: &str, name: &str, table: &Map<String, Value>) {

@@ -38,15 +38,16 @@ impl Service {
     /// It is being stopped politely, and may take until then at most.
     pub(super) fn bound(&mut self, until: Time) {
         if let State::Stopping {
-            force: Force::Polite,
+            force: Force::Hook | Force::Polite,
             kill_at,
             ..
         }
         | State::Clearing {
-            force: Force::Polite,
+            force: Force::Hook | Force::Polite,
             kill_at,
             ..
-        } = &mut self.state
+        }
+        | State::Trailing { until: kill_at, .. } = &mut self.state
         {
             *kill_at = until.min(*kill_at);
         }
@@ -85,7 +86,7 @@ impl Supervisor {
                 }
             }
             Phase::Closing {
-                force: Force::Polite,
+                force: Force::Hook | Force::Polite,
                 deadline,
                 spare,
             } => {
@@ -193,19 +194,8 @@ impl Supervisor {
         depths
     }
 
-    /// What was asked politely is killed now, if that is the phase.
+    /// What was asked politely is killed now, if that is the phase, and no hook is waited for.
     pub(super) fn hurry(&mut self, now: Time, id: ServiceId, out: &mut Vec<Action>) {
-        let polite = self.service(id).is_some_and(|service| match service.state {
-            State::Stopping { force, .. } | State::Clearing { force, .. } => force == Force::Polite,
-            State::Inactive
-            | State::Blocked { .. }
-            | State::Forking
-            | State::Spawning { .. }
-            | State::Running { .. }
-            | State::Backoff { .. }
-            | State::Exited { .. }
-            | State::Failed { .. } => false,
-        });
         let hurried = matches!(
             self.phase,
             Phase::Closing {
@@ -213,7 +203,27 @@ impl Supervisor {
                 ..
             }
         );
-        if polite && hurried {
+        // At most: the hook, what follows it, and SIGKILL.
+        for _ in 0..3 {
+            let is_slow = |service: &Service| match service.state {
+                State::Stopping { force, .. } | State::Clearing { force, .. } => {
+                    force != Force::Kill
+                }
+                State::Trailing { .. } => true,
+                State::Inactive
+                | State::Blocked { .. }
+                | State::Preparing { .. }
+                | State::Forking
+                | State::Spawning { .. }
+                | State::Starting { .. }
+                | State::Running { .. }
+                | State::Backoff { .. }
+                | State::Exited { .. }
+                | State::Failed { .. } => false,
+            };
+            if !hurried || !self.service(id).is_some_and(is_slow) {
+                return;
+            }
             self.fact(id, out, |service, out| {
                 service.deadline_passed(now, id, out)
             });

@@ -31,6 +31,7 @@ impl Supervisor {
             | Command::Boot { .. } => true,
             Command::Stop { .. }
             | Command::Signal { .. }
+            | Command::Refresh { .. }
             | Command::Wait { .. }
             | Command::Remove { .. }
             | Command::StopAll
@@ -66,6 +67,10 @@ impl Supervisor {
             Command::Signal { service, signal } => {
                 answer.now(self.signal(service, signal, out), out);
             }
+            Command::Refresh { service } => match self.refresh(now, service, out) {
+                Ok(()) => answer.wait(self, Goal::Refresh, &[service], None, out),
+                Err(outcome) => answer.now(outcome, out),
+            },
             Command::StartAll => {
                 let mut all = self.users();
                 all.retain(|id| {
@@ -86,11 +91,11 @@ impl Supervisor {
                 self.bulk(&all, Goal::Gone, answer, out);
             }
             Command::Put { spec } => {
-                let outcome = self.reload(&[spec], None, true, out);
+                let outcome = self.reload(now, &[spec], None, true, out);
                 answer.now(outcome, out);
             }
             Command::Reload { specs, keep, start } => {
-                let outcome = self.reload(&specs, Some(&keep), start, out);
+                let outcome = self.reload(now, &specs, Some(&keep), start, out);
                 answer.now(outcome, out);
             }
             Command::Boot { services } => {
@@ -137,8 +142,34 @@ impl Supervisor {
         answer.wait(self, goal, ids, Some(names), out);
     }
 
+    /// Has a service read its configuration anew.
+    fn refresh(&mut self, now: Time, id: ServiceId, out: &mut Vec<Action>) -> Result<(), Outcome> {
+        let service = self.service(id).ok_or(Outcome::Unknown)?;
+        let runs = service.state.has_program();
+        let pid = service.state.pid().filter(|_| runs);
+        let pid = pid.ok_or(Outcome::NotRunning)?;
+        let has_hook = service.spec.hooks.reload.is_some();
+        match service.spec.lifecycle.reload_signal {
+            _ if has_hook => {
+                self.change(id, out, |service, out| service.run_reload(now, id, out));
+            }
+            Some(signal) => {
+                out.push(Action::Refresh { pid, signal });
+                self.change(id, out, |service, _| service.reloaded());
+            }
+            None => return Err(Outcome::NoReload),
+        }
+        Ok(())
+    }
+
     /// Wants up `roots`, and with `deps` whatever they require and want that is not up already.
-    fn start(&mut self, roots: &[ServiceId], explicit: bool, deps: bool, out: &mut Vec<Action>) {
+    pub(super) fn start(
+        &mut self,
+        roots: &[ServiceId],
+        explicit: bool,
+        deps: bool,
+        out: &mut Vec<Action>,
+    ) {
         let mut seen = set(roots.iter().copied());
         let mut queue: VecDeque<ServiceId> = roots.iter().copied().collect();
         let mut position = 0;
@@ -185,9 +216,14 @@ impl Supervisor {
             return;
         };
         let up = match service.state {
-            State::Spawning { .. } | State::Running { .. } | State::Forking => true,
+            State::Preparing { .. }
+            | State::Forking
+            | State::Spawning { .. }
+            | State::Starting { .. }
+            | State::Running { .. } => true,
             State::Stopping { .. }
             | State::Clearing { .. }
+            | State::Trailing { .. }
             | State::Inactive
             | State::Blocked { .. }
             | State::Backoff { .. }
@@ -214,6 +250,7 @@ impl Supervisor {
     /// Puts `specs` in place. With `keep`, services that are neither there nor kept go.
     fn reload(
         &mut self,
+        now: Time,
         specs: &[Rc<Spec>],
         keep: Option<&[Rc<str>]>,
         start: bool,
@@ -284,7 +321,7 @@ impl Supervisor {
                 }
                 Want::Down => {}
             }
-            self.replace(id, spec);
+            self.replace(now, id, spec, out);
             placed.push(id);
             changed.push(name);
         }

@@ -10,7 +10,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 mod budget;
+mod care;
 mod command;
+pub mod confine;
 mod gate;
 mod graph;
 mod pull;
@@ -26,12 +28,14 @@ mod time;
 mod timer;
 mod waiter;
 
+pub use care::{Care, Health};
 pub use graph::{Graph, LinkKind, cycles};
 pub use restart::Restarts;
 pub use service::Service;
 pub use signal::{Signal, UnknownSignal};
 pub use spec::Spec;
-pub use state::{End, Failure, Force, Hold, State, Want};
+use spec::{Follow, Hook};
+pub use state::{Awaits, End, Failure, Fault, Force, Hold, Round, State, Want};
 pub use supervisor::Supervisor;
 pub use table::Table;
 pub use time::Time;
@@ -101,6 +105,35 @@ pub enum Exit {
     Code(i32),
     /// Killed by the signal of this number (also real-time ones).
     Signal(i32),
+    /// Killed by the kernel because its cgroup had no memory left.
+    OutOfMemory,
+}
+
+/// A piece of work done for a service beside its main process: a probe or a hook. Numbers count
+/// up for each service, so what comes of one can never be taken for another's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ErrandId(pub u32);
+
+/// What an errand is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Errand {
+    /// Is the service healthy?
+    Probe,
+    /// A hook of the service.
+    Hook(Hook),
+}
+
+/// What came of an errand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// It went well.
+    Success,
+    /// It did not: a connection or an answer was not as it should be.
+    Failed,
+    /// Its process ended like that.
+    Ended(Exit),
+    /// Its process could not be had.
+    NotRun(SpawnError),
 }
 
 /// Where on the way from fork to a running program it went wrong, and the kernel's word for it.
@@ -110,6 +143,8 @@ pub struct SpawnError {
     pub step: Step,
     /// `errno(3)` of it.
     pub errno: i32,
+    /// Which of several it was about, such as the third limit: 2.
+    pub item: u8,
 }
 
 /// A step from fork to exec.
@@ -123,8 +158,24 @@ pub enum Step {
     Stdio,
     /// Its terminal.
     Terminal,
-    /// Putting back the resource limits.
+    /// Reading a file of its environment.
+    EnvFile,
+    /// Its cgroup.
+    Cgroup,
+    /// Its resource limits.
     Limits,
+    /// Its priorities.
+    Priority,
+    /// Its `oom_score_adj`.
+    OomScore,
+    /// Its root directory.
+    Chroot,
+    /// Its groups.
+    Setgid,
+    /// Its user.
+    Setuid,
+    /// Its capabilities.
+    Capabilities,
     /// Its working directory.
     Chdir,
     /// Running the program.
@@ -181,6 +232,51 @@ pub enum Event {
         /// Why.
         error: SpawnError,
     },
+    /// This process says that its service is ready.
+    Ready {
+        /// The main process.
+        pid: Pid,
+    },
+    /// This process asks for more time to start or to stop.
+    Extend {
+        /// The main process.
+        pid: Pid,
+        /// From now.
+        by: Duration,
+    },
+    /// This process says that it is well.
+    Ping {
+        /// The main process.
+        pid: Pid,
+    },
+    /// This process wants to be watched: it will say that it is well within this time.
+    Watch {
+        /// The main process.
+        pid: Pid,
+        /// How long it may be silent.
+        within: Duration,
+    },
+    /// This process says that it is not well.
+    Trouble {
+        /// The main process.
+        pid: Pid,
+    },
+    /// The main process has handed over to another one, which is a child of ours.
+    Handover {
+        /// The main process.
+        pid: Pid,
+        /// The one that is it from now on.
+        to: Pid,
+    },
+    /// An errand is done.
+    Returned {
+        /// For this service.
+        service: ServiceId,
+        /// Which one.
+        errand: ErrandId,
+        /// What came of it.
+        report: Report,
+    },
     /// A child has ended. It is not collected yet, so its number still means it.
     Exited {
         /// The process.
@@ -232,6 +328,11 @@ pub enum Command {
         service: ServiceId,
         /// The signal.
         signal: Signal,
+    },
+    /// Have it read its own configuration anew, by its hook or signal for that.
+    Refresh {
+        /// The service.
+        service: ServiceId,
     },
     /// Change nothing; answer when it is so.
     Wait {
@@ -315,6 +416,45 @@ pub enum Action {
         /// The signal.
         signal: Signal,
     },
+    /// Send its `reload_signal` to the main process.
+    Refresh {
+        /// Its main process, which is not collected.
+        pid: Pid,
+        /// The signal.
+        signal: Signal,
+    },
+    /// Run an errand. Answered by `Returned`, unless it is recalled before.
+    Errand {
+        /// For this service.
+        service: ServiceId,
+        /// Its number.
+        errand: ErrandId,
+        /// What it is.
+        what: Errand,
+    },
+    /// End an errand and all its processes; it is not to be answered any more.
+    Recall {
+        /// For this service.
+        service: ServiceId,
+        /// Its number.
+        errand: ErrandId,
+    },
+    /// A service is healthy now, or is not.
+    Health {
+        /// The service.
+        service: ServiceId,
+        /// Is it?
+        healthy: bool,
+    },
+    /// A service has ended for good, and this follows for the machine.
+    Sequel {
+        /// The service.
+        service: ServiceId,
+        /// What: never nothing, nor the start of a service.
+        follow: Follow,
+        /// How it ended.
+        end: End,
+    },
     /// A service is in another state.
     Changed {
         /// The service.
@@ -365,6 +505,8 @@ pub enum Outcome {
     Unknown,
     /// A signal for a service without a process.
     NotRunning,
+    /// It has neither hook nor signal to read its configuration anew.
+    NoReload,
     /// Everything is being stopped; nothing new is started.
     ShuttingDown,
     /// What a bulk command was for, and what did not come about.

@@ -4,8 +4,9 @@
 use super::gate::Gate;
 use super::restart::Restarts;
 use super::service::{KILL_GRACE, Service};
-use super::state::{Failure, Force, Hold, State, Want};
-use super::{Action, ServiceId, Time};
+use super::spec::Hook;
+use super::state::{End, Failure, Force, Hold, Round, State, Want};
+use super::{Action, Exit, ServiceId, Time};
 
 impl Service {
     // What a command does beyond setting a want.
@@ -16,14 +17,17 @@ impl Service {
             State::Blocked {
                 hold: Hold::Waiting,
             }
+            | State::Preparing { .. }
             | State::Forking
             | State::Spawning { .. }
+            | State::Starting { .. }
             | State::Running { .. } => true,
-            State::Exited { code } => code == Some(0),
+            State::Exited { end } => end.is_success(),
             State::Inactive
             | State::Blocked { .. }
             | State::Stopping { .. }
             | State::Clearing { .. }
+            | State::Trailing { .. }
             | State::Backoff { .. }
             | State::Failed { .. } => false,
         };
@@ -64,11 +68,14 @@ impl Service {
             }
             State::Inactive
             | State::Blocked { .. }
+            | State::Preparing { .. }
             | State::Forking
             | State::Spawning { .. }
+            | State::Starting { .. }
             | State::Running { .. }
             | State::Stopping { .. }
             | State::Clearing { .. }
+            | State::Trailing { .. }
             | State::Backoff { .. }
             | State::Exited { .. } => {}
         }
@@ -131,8 +138,24 @@ impl Service {
                 };
             }
             (State::Blocked { hold }, Want::Up) => self.try_start(now, hold, gate, id, out),
-            (State::Spawning { .. } | State::Running { .. }, Want::Up) if gate.lost => {
+            (
+                State::Preparing { .. }
+                | State::Spawning { .. }
+                | State::Starting { .. }
+                | State::Running { .. },
+                Want::Up,
+            ) if gate.lost => {
                 self.want = Want::Cycle;
+            }
+            (State::Preparing { until: None }, Want::Up) => {
+                // What it needs may have gone down meanwhile.
+                self.state = match gate.hold {
+                    Some(hold) => State::Blocked { hold },
+                    None => {
+                        out.push(Action::Spawn { service: id });
+                        State::Forking
+                    }
+                };
             }
             (State::Running { pid: None, .. }, Want::Up) => {
                 // A target is up only while all it requires is.
@@ -143,7 +166,10 @@ impl Service {
                 }
             }
             (
-                State::Spawning { .. } | State::Running { .. },
+                State::Preparing { .. }
+                | State::Spawning { .. }
+                | State::Starting { .. }
+                | State::Running { .. },
                 Want::Cycle | Want::Down | Want::Gone,
             ) => {
                 if gate.requirers_idle {
@@ -166,8 +192,20 @@ impl Service {
             )
             | (State::Inactive | State::Exited { .. }, Want::Down | Want::Gone)
             | (State::Exited { .. } | State::Failed { .. }, Want::Up)
-            | (State::Spawning { .. } | State::Running { pid: Some(_), .. }, Want::Up)
-            | (State::Forking | State::Stopping { .. } | State::Clearing { .. }, _) => {}
+            | (
+                State::Preparing { .. }
+                | State::Spawning { .. }
+                | State::Starting { .. }
+                | State::Running { pid: Some(_), .. },
+                Want::Up,
+            )
+            | (
+                State::Forking
+                | State::Stopping { .. }
+                | State::Clearing { .. }
+                | State::Trailing { .. },
+                _,
+            ) => {}
             (
                 State::Blocked { .. } | State::Backoff { .. } | State::Failed { .. },
                 Want::Down | Want::Gone,
@@ -196,44 +234,71 @@ impl Service {
                     since: now,
                 }
             }
-            (None, _) => {
-                self.state = State::Forking;
-                out.push(Action::Spawn { service: id });
-            }
+            (None, _) => match self.spec.hooks.pre_start.as_ref() {
+                Some(hook) => {
+                    let until = Some(now + hook.timeout);
+                    self.run_hook(Hook::PreStart, id, out);
+                    self.state = State::Preparing { until };
+                }
+                None => {
+                    self.state = State::Forking;
+                    out.push(Action::Spawn { service: id });
+                }
+            },
         }
     }
 
     fn stop(&mut self, now: Time, gate: Gate, id: ServiceId, out: &mut Vec<Action>) {
-        let force = gate.force;
         let restarting = self.want == Want::Cycle;
         if restarting {
             self.want = Want::Up;
         }
-        self.state = match self.state.pid() {
-            None if restarting => State::Blocked {
-                hold: Hold::Waiting,
-            },
-            None => State::Inactive,
-            Some(pid) => {
-                out.push(Action::KillTree {
-                    service: id,
-                    pid,
-                    signal: self.signal(force),
-                });
-                let patience = match force {
-                    Force::Polite => {
-                        let own = self.spec.lifecycle.stop_timeout;
-                        gate.budget.map_or(own, |budget| own.min(budget.share(now)))
-                    }
-                    Force::Kill => KILL_GRACE,
-                };
-                State::Stopping {
-                    pid,
-                    failure: None,
-                    force,
-                    kill_at: now + patience,
-                }
+        let runs = self.state.has_program();
+        let hook = self.spec.hooks.stop.as_ref().filter(|_| runs);
+        let (force, patience) = match (gate.force, hook) {
+            (Force::Kill, _) => (Force::Kill, KILL_GRACE),
+            (Force::Hook | Force::Polite, Some(hook)) => (Force::Hook, hook.timeout),
+            (Force::Hook | Force::Polite, None) => {
+                (Force::Polite, self.spec.lifecycle.stop_timeout)
             }
+        };
+        let share = gate.budget.map(|budget| budget.share(now));
+        let patience = match (share, force) {
+            (None, _) | (_, Force::Kill) => patience,
+            (Some(share), Force::Polite) => patience.min(share),
+            // The signal after it needs time too.
+            (Some(share), Force::Hook) => patience.min(share / 2),
+        };
+        let kill_at = now + patience;
+        if matches!(self.state, State::Preparing { .. }) {
+            let end = End::Asked(Exit::Code(0));
+            return self.clear(end, force, kill_at, Round::Main, id, out);
+        }
+        let Some(pid) = self.state.pid() else {
+            self.state = if restarting {
+                State::Blocked {
+                    hold: Hold::Waiting,
+                }
+            } else {
+                State::Inactive
+            };
+            return;
+        };
+        if force == Force::Hook {
+            self.run_hook(Hook::Stop, id, out);
+        } else {
+            let (service, signal) = (id, self.signal(force));
+            out.push(Action::KillTree {
+                service,
+                pid,
+                signal,
+            });
+        }
+        self.state = State::Stopping {
+            pid,
+            failure: None,
+            force,
+            kill_at,
         };
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::spec::{Lifecycle, RestartPolicy};
+use super::spec::{Lifecycle, RestartPolicy, Spec};
 
 /// Restarts in a row so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,14 +28,10 @@ impl Restarts {
     }
 
     /// Takes one more restart, if policy and maximum allow it, and says how long to wait first.
-    pub(super) fn take(
-        &mut self,
-        lifecycle: &Lifecycle,
-        oneshot: bool,
-        failed: bool,
-    ) -> Option<Duration> {
+    pub(super) fn take(&mut self, spec: &Spec, failed: bool, salt: u64) -> Option<Duration> {
+        let lifecycle = &spec.lifecycle;
         let wanted = match lifecycle.restart {
-            RestartPolicy::Always => failed || !oneshot,
+            RestartPolicy::Always => failed || !spec.is_oneshot(),
             RestartPolicy::OnFailure => failed,
             RestartPolicy::Never => false,
         };
@@ -45,13 +41,38 @@ impl Restarts {
         }
         let delay = self.next_delay(lifecycle);
         self.count = self.count.saturating_add(1);
-        Some(delay)
+        Some(spread(delay, salt, self.count))
     }
+}
+
+/// Up to a tenth more or less, so that what failed together is not started together.
+fn spread(delay: Duration, salt: u64, count: u32) -> Duration {
+    if salt == 0 {
+        return delay;
+    }
+    let percent = scatter(salt ^ u64::from(count)) % 21;
+    delay * (90 + u32::try_from(percent).unwrap_or(10)) / 100
+}
+
+/// A number whose bits each depend on all bits of another (the finaliser of `SplitMix64`).
+pub(super) fn scatter(mut bits: u64) -> u64 {
+    bits = bits.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    bits ^ (bits >> 31)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::spec::Exec;
+
+    fn with(lifecycle: Lifecycle) -> Spec {
+        Spec {
+            lifecycle,
+            ..Spec::new("a", Exec::Line("a".to_owned()))
+        }
+    }
 
     /// The series that was observed with zinit 0.3.9.
     #[test]
@@ -62,11 +83,28 @@ mod tests {
             max_restarts: 4,
             ..Lifecycle::default()
         };
+        let spec = with(lifecycle);
         let mut restarts = Restarts::default();
-        let delays: Vec<_> = std::iter::from_fn(|| restarts.take(&lifecycle, false, true))
+        let delays: Vec<_> = std::iter::from_fn(|| restarts.take(&spec, true, 0))
             .map(|delay| delay.as_millis())
             .collect();
         assert_eq!(delays, [100, 200, 400, 400]);
+    }
+
+    #[test]
+    fn a_salt_spreads_delays_by_a_tenth_at_most() {
+        let spec = with(Lifecycle {
+            restart_delay: Duration::from_millis(1000),
+            restart_delay_max: Duration::from_millis(1000),
+            max_restarts: 0,
+            ..Lifecycle::default()
+        });
+        let delays: Vec<u128> = (1..1000)
+            .filter_map(|salt| Restarts::default().take(&spec, true, salt))
+            .map(|delay| delay.as_millis())
+            .collect();
+        assert_eq!(delays.iter().min(), Some(&900));
+        assert_eq!(delays.iter().max(), Some(&1100));
     }
 
     #[test]

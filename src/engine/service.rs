@@ -6,26 +6,44 @@
 //! |---|---|---|---|---|---|---|---|---|
 //! | Inactive, Exited, Failed | × | × | × | × | × | × | - | × |
 //! | Blocked | × | × | × | × | × | × | - | look again |
+//! | Preparing | × | × | Blocked | × | × | × | - | Clearing |
 //! | Forking | Spawning | *end* | Blocked | × | × | × | × | × |
-//! | Spawning | × | × | × | Running | Stopping | Clearing | × | Stopping, KILL |
+//! | Spawning | × | × | × | Starting | Stopping | Clearing | × | Stopping, KILL |
+//! | Starting | × | × | × | × | × | Clearing | × | Stopping |
 //! | Running | × | × | × | × | × | Clearing | × (target: -) | × |
-//! | Stopping | × | × | × | - | - | Clearing | × | KILL; then Failed |
-//! | Clearing | × | × | × | × | × | × | *end* | KILL; then Failed |
+//! | Stopping | × | × | × | - | - | Clearing | × | signal; KILL; then Failed |
+//! | Clearing | × | × | × | × | × | × | Trailing | signal; KILL; then Failed |
+//! | Trailing | × | × | × | × | × | × | × | Clearing |
 //! | Backoff | × | × | × | × | × | × | - | Blocked |
 //!
 //! *end* is where the restart policy speaks: Exited, Failed, Backoff, or Blocked when it is wanted
-//! up again. A service is cleared before that, so its next run never meets its last one.
+//! up again. A service is cleared before that, so its next run never meets its last one. Preparing
+//! and Trailing are there for the hooks before and after a run; without those they are passed over,
+//! and so is Starting by a service that is ready when its program runs. Trailing leads to a
+//! Clearing of its own, for what the hook left behind, and from there to *end*.
 //!
-//! **Wants pull.** What a service does next, given what its neighbours allow (table 2). A command
-//! only sets the want; the order of starts and stops is coded nowhere, it falls out of the gates:
+//! What programs and errands say (ready, a ping, a hook or probe that came back) comes when it
+//! comes: it moves the state that waits for it and is nothing to any other.
+//!
+//! | | ready | hook succeeded | hook failed |
+//! |---|---|---|---|
+//! | Preparing | - | Preparing still, but the gate is asked again | Clearing |
+//! | Starting | Running, or its hook first | Running | Stopping |
+//! | Stopping, Clearing by the hook | - | signal | signal |
+//! | Trailing | - | Clearing | Clearing |
+//!
+//! **Wants pull.** What a service does next, given what its neighbours allow (table 2, `pull.rs`). A
+//! command only sets the want; the order of starts and stops is coded nowhere, it falls out of the
+//! gates:
 //!
 //! | | want Up | want Cycle | want Down, Gone |
 //! |---|---|---|---|
 //! | Inactive | Blocked | Blocked, want Up | - |
-//! | Blocked | gate open: Forking (a target: Running); obstructed: - | want Up | Inactive |
-//! | Spawning, Running | requirement lost: want Cycle | requirers idle: Stopping, want Up | requirers idle: Stopping |
+//! | Blocked | gate open: Preparing or Forking (a target: Running); obstructed: - | want Up | Inactive |
+//! | Preparing | requirement lost: want Cycle; hook done: Forking, or Blocked if the gate is shut | requirers idle: Clearing, want Up | requirers idle: Clearing |
+//! | Spawning, Starting, Running | requirement lost: want Cycle | requirers idle: Stopping, want Up | requirers idle: Stopping |
 //! | Running target | also gate shut: Blocked | requirers idle: Blocked, want Up | requirers idle: Inactive |
-//! | Forking, Stopping, Clearing | - (a fact comes) | - | - |
+//! | Forking, Stopping, Clearing, Trailing | - (a fact comes) | - | - |
 //! | Backoff | requirement lost: Blocked | Blocked, want Up | Inactive |
 //! | Exited | - | Blocked, want Up | - |
 //! | Failed | - | Blocked, want Up | Inactive (unkillable: -, until it is to be gone) |
@@ -37,10 +55,14 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::care::{Care, Health};
 use super::gate::{Face, Tally};
 use super::restart::Restarts;
-use super::state::{End, Failure, Force, Hold, State, Want};
-use super::{Action, Exit, Pid, ServiceId, Signal, SpawnError, Spec, Time};
+use super::spec::{Hook, Readiness};
+use super::state::{Awaits, End, Failure, Fault, Force, Hold, Round, State, Want};
+use super::{
+    Action, Errand, ErrandId, Exit, Pid, Report, ServiceId, Signal, SpawnError, Spec, Time,
+};
 
 /// Time a killed process has to vanish before the service is given up as unkillable: longer than
 /// any exit that is not stuck in the kernel.
@@ -52,6 +74,9 @@ const OBSTACLE_RECHECK: Duration = Duration::from_secs(2);
 /// Time before a spawn is tried again when the machine is out of processes, memory or descriptors.
 const SCARCE_DELAY: Duration = Duration::from_secs(1);
 
+/// What a start may take beyond all the probes that may fail during it, as with zinit 0.3.9.
+const PROBE_GRACE: Duration = Duration::from_secs(5);
+
 /// A service: as it is meant, as it is, and as it should be.
 #[derive(Clone, Debug)]
 pub struct Service {
@@ -60,6 +85,12 @@ pub struct Service {
     pub(super) want: Want,
     pub(super) restarts: Restarts,
     pub(super) tally: Tally,
+    pub(super) care: Care,
+    /// The hook its state waits for.
+    hook: Option<ErrandId>,
+    last_errand: u32,
+    /// Spreads its restarts; 0: not at all.
+    pub(super) salt: u64,
 }
 
 /// A fact that cannot be in this state.
@@ -69,13 +100,17 @@ pub(super) struct Misfit(pub(super) &'static str);
 type Fact = Result<(), Misfit>;
 
 impl Service {
-    pub(super) fn new(spec: Rc<Spec>) -> Self {
+    pub(super) fn new(spec: Rc<Spec>, salt: u64) -> Self {
         Self {
             spec,
             state: State::Inactive,
             want: Want::Down,
             restarts: Restarts::default(),
             tally: Tally::default(),
+            care: Care::default(),
+            hook: None,
+            last_errand: 0,
+            salt,
         }
     }
 
@@ -103,18 +138,33 @@ impl Service {
         self.restarts
     }
 
+    /// What the probes say of this run.
+    #[must_use]
+    pub const fn health(&self) -> Health {
+        self.care.health()
+    }
+
+    /// Probes that failed in a row.
+    #[must_use]
+    pub const fn failed_probes(&self) -> u32 {
+        self.care.failures()
+    }
+
     /// May a service that requires this one be up?
     #[must_use]
     pub fn is_met(&self) -> bool {
         match self.state {
             State::Running { .. } => self.want == Want::Up && !self.spec.is_oneshot(),
-            State::Exited { code } => self.want == Want::Up && code == Some(0),
+            State::Exited { end } => self.want == Want::Up && end.is_success(),
             State::Inactive
             | State::Blocked { .. }
+            | State::Preparing { .. }
             | State::Forking
             | State::Spawning { .. }
+            | State::Starting { .. }
             | State::Stopping { .. }
             | State::Clearing { .. }
+            | State::Trailing { .. }
             | State::Backoff { .. }
             | State::Failed { .. } => false,
         }
@@ -136,7 +186,11 @@ impl Service {
         let active = self.state.is_active();
         let wanted = matches!(self.want, Want::Up | Want::Cycle);
         let (stuck, lost, ahead) = match self.state {
-            State::Inactive | State::Forking | State::Spawning { .. } => (false, false, true),
+            State::Inactive
+            | State::Preparing { .. }
+            | State::Forking
+            | State::Spawning { .. }
+            | State::Starting { .. } => (false, false, true),
             State::Running { .. } => (false, false, self.spec.is_oneshot()),
             State::Blocked { hold } => match hold {
                 Hold::Waiting => (false, false, true),
@@ -146,12 +200,12 @@ impl Service {
             },
             State::Stopping { failure, .. } => (false, false, failure.is_none()),
             // A oneshot is behind them only when all of it has ended.
-            State::Clearing { end, .. } => {
+            State::Clearing { end, .. } | State::Trailing { end, .. } => {
                 let ahead = matches!(end, End::Asked(_)) || self.spec.is_oneshot();
                 (false, false, ahead)
             }
-            State::Backoff { .. } => (false, false, false),
-            State::Exited { code } => (code != Some(0), code != Some(0), false),
+            State::Backoff { .. } => (false, self.spec.lifecycle.restart_dependents, false),
+            State::Exited { end } => (!end.is_success(), !end.is_success(), false),
             State::Failed { .. } => (true, true, false),
         };
         Face {
@@ -180,10 +234,13 @@ impl Service {
             }
             State::Inactive
             | State::Blocked { .. }
+            | State::Preparing { .. }
             | State::Spawning { .. }
+            | State::Starting { .. }
             | State::Running { .. }
             | State::Stopping { .. }
             | State::Clearing { .. }
+            | State::Trailing { .. }
             | State::Backoff { .. }
             | State::Exited { .. }
             | State::Failed { .. } => Err(Misfit("a process that was not asked for")),
@@ -204,7 +261,12 @@ impl Service {
         })
     }
 
+    /// A hook before the start is not run for nothing either.
     pub(super) fn obstructed(&mut self, now: Time) -> Fact {
+        if matches!(self.state, State::Preparing { .. }) {
+            self.hook = None;
+            self.state = State::Forking;
+        }
         self.answered_by(|service| {
             service.state = State::Blocked {
                 hold: Hold::Obstructed {
@@ -222,24 +284,103 @@ impl Service {
         Ok(())
     }
 
-    pub(super) fn started(&mut self, now: Time) -> Fact {
+    pub(super) fn started(&mut self, now: Time, id: ServiceId, out: &mut Vec<Action>) -> Fact {
         match self.state {
             State::Spawning { pid, .. } => {
-                self.state = State::Running {
-                    pid: Some(pid),
+                let awaits = Awaits::Readiness;
+                let fail_at = now + self.start_timeout();
+                self.state = State::Starting {
+                    pid,
                     since: now,
+                    awaits,
+                    fail_at,
                 };
+                self.care_begins(now);
+                let at_once = match self.spec.readiness {
+                    Readiness::Spawn | Readiness::Exit => true,
+                    Readiness::Health => self.spec.health.is_none(),
+                    Readiness::Notify | Readiness::Fd(_) | Readiness::Log(_) => false,
+                };
+                if at_once || self.spec.is_oneshot() {
+                    self.ready(now, id, out);
+                }
                 Ok(())
             }
             State::Stopping { .. } => Ok(()),
             State::Inactive
             | State::Blocked { .. }
+            | State::Preparing { .. }
             | State::Forking
+            | State::Starting { .. }
             | State::Running { .. }
             | State::Clearing { .. }
+            | State::Trailing { .. }
             | State::Backoff { .. }
             | State::Exited { .. }
             | State::Failed { .. } => Err(Misfit("a program that started twice")),
+        }
+    }
+
+    /// Readiness by health takes as long as its probes may.
+    fn start_timeout(&self) -> Duration {
+        let own = self.spec.lifecycle.start_timeout;
+        match (&self.spec.readiness, &self.spec.health) {
+            (Readiness::Health, Some(health)) => {
+                let probes = health.interval.saturating_add(health.timeout);
+                let probes = probes.saturating_mul(health.retries);
+                let needed = health.start_period.saturating_add(probes);
+                own.max(needed.saturating_add(PROBE_GRACE))
+            }
+            _ => own,
+        }
+    }
+
+    /// It asks for more time.
+    pub(super) fn extend(&mut self, now: Time, by: Duration) {
+        match &mut self.state {
+            State::Starting {
+                awaits: Awaits::Readiness,
+                fail_at,
+                ..
+            } => *fail_at = (*fail_at).max(now + by),
+            State::Stopping {
+                force: Force::Hook | Force::Polite,
+                kill_at,
+                ..
+            } => *kill_at = (*kill_at).max(now + by),
+            State::Inactive
+            | State::Blocked { .. }
+            | State::Preparing { .. }
+            | State::Forking
+            | State::Spawning { .. }
+            | State::Starting { .. }
+            | State::Running { .. }
+            | State::Stopping { .. }
+            | State::Clearing { .. }
+            | State::Trailing { .. }
+            | State::Backoff { .. }
+            | State::Exited { .. }
+            | State::Failed { .. } => {}
+        }
+    }
+
+    /// Another process is its main one from now on.
+    pub(super) fn handover(&mut self, to: Pid) {
+        match &mut self.state {
+            State::Starting { pid, .. }
+            | State::Running { pid: Some(pid), .. }
+            | State::Stopping { pid, .. } => *pid = to,
+            State::Inactive
+            | State::Blocked { .. }
+            | State::Preparing { .. }
+            | State::Forking
+            | State::Spawning { .. }
+            | State::Running { pid: None, .. }
+            | State::Clearing { .. }
+            | State::Trailing { .. }
+            | State::Backoff { .. }
+            | State::Exited { .. }
+            | State::Failed { .. } => {}
         }
     }
 
@@ -258,9 +399,12 @@ impl Service {
             State::Stopping { .. } => Ok(()),
             State::Inactive
             | State::Blocked { .. }
+            | State::Preparing { .. }
             | State::Forking
+            | State::Starting { .. }
             | State::Running { .. }
             | State::Clearing { .. }
+            | State::Trailing { .. }
             | State::Backoff { .. }
             | State::Exited { .. }
             | State::Failed { .. } => Err(Misfit("an exec that failed after it succeeded")),
@@ -275,8 +419,16 @@ impl Service {
         out: &mut Vec<Action>,
     ) -> Fact {
         let polite = now + self.spec.lifecycle.stop_timeout;
+        let by_itself = End::of(exit, &self.spec.lifecycle.success_exit);
         let (end, force, kill_at) = match self.state {
-            State::Spawning { .. } => (End::of(exit), Force::Polite, polite),
+            State::Spawning { .. } => (by_itself, Force::Polite, polite),
+            State::Starting { .. } => {
+                let end = match by_itself {
+                    End::Success(_) if !self.spec.is_oneshot() => End::Failure(Failure::Unready),
+                    End::Asked(_) | End::Success(_) | End::Failure(_) => by_itself,
+                };
+                (end, Force::Polite, polite)
+            }
             State::Running {
                 pid: Some(_),
                 since,
@@ -284,7 +436,7 @@ impl Service {
                 if now.since(since) >= self.spec.lifecycle.stability_period {
                     self.restarts = Restarts::default();
                 }
-                (End::of(exit), Force::Polite, polite)
+                (by_itself, Force::Polite, polite)
             }
             State::Stopping {
                 failure,
@@ -298,42 +450,72 @@ impl Service {
             ),
             State::Inactive
             | State::Blocked { .. }
+            | State::Preparing { .. }
             | State::Forking
             | State::Running { pid: None, .. }
             | State::Clearing { .. }
+            | State::Trailing { .. }
             | State::Backoff { .. }
             | State::Exited { .. }
             | State::Failed { .. } => return Err(Misfit("an exit of a process it does not have")),
         };
+        self.clear(end, force, kill_at, Round::Main, id, out);
+        Ok(())
+    }
+
+    /// What is left of a run is ended too. Its stop hook may go on until then.
+    pub(super) fn clear(
+        &mut self,
+        end: End,
+        force: Force,
+        kill_at: Time,
+        round: Round,
+        id: ServiceId,
+        out: &mut Vec<Action>,
+    ) {
         self.state = State::Clearing {
             end,
             force,
             kill_at,
+            round,
         };
-        out.push(Action::Sweep {
-            service: id,
-            signal: self.signal(force),
-        });
-        Ok(())
+        if force != Force::Hook {
+            self.hook = None;
+            let (service, signal) = (id, self.signal(force));
+            out.push(Action::Sweep { service, signal });
+        }
     }
 
-    pub(super) fn cleared(&mut self, now: Time) -> Fact {
+    pub(super) fn cleared(&mut self, now: Time, id: ServiceId, out: &mut Vec<Action>) -> Fact {
         match self.state {
-            State::Clearing { end, .. } => {
-                self.ended(now, end);
+            State::Clearing {
+                force: Force::Hook, ..
+            } => Err(Misfit("cleared while its stop hook runs")),
+            State::Clearing { end, round, .. } => {
+                match (round, &self.spec.hooks.post_stop) {
+                    (Round::Main, Some(hook)) => {
+                        let until = now + hook.timeout;
+                        self.run_hook(Hook::PostStop, id, out);
+                        self.state = State::Trailing { end, until };
+                    }
+                    (Round::Main, None) | (Round::Hook, _) => self.ended(now, end),
+                }
                 Ok(())
             }
             // It was given up before the last of it died, and may have become a target since.
             State::Inactive
             | State::Running { pid: None, .. }
             | State::Blocked { .. }
+            | State::Preparing { .. }
             | State::Backoff { .. }
             | State::Exited { .. }
             | State::Failed { .. } => Ok(()),
             State::Forking
             | State::Spawning { .. }
+            | State::Starting { .. }
             | State::Running { pid: Some(_), .. }
-            | State::Stopping { .. } => Err(Misfit("cleared while it runs")),
+            | State::Stopping { .. }
+            | State::Trailing { .. } => Err(Misfit("cleared while it runs")),
         }
     }
 
@@ -344,7 +526,16 @@ impl Service {
         out: &mut Vec<Action>,
     ) -> Fact {
         let (signal, kill_at) = (Signal::KILL, now + KILL_GRACE);
+        let late = |hook| {
+            let fault = Fault::TimedOut;
+            Failure::Hook { hook, fault }
+        };
         match self.state {
+            State::Preparing { .. } => {
+                self.recall_hook(id, out);
+                let end = End::Failure(late(Hook::PreStart));
+                self.clear(end, Force::Polite, self.polite(now), Round::Main, id, out);
+            }
             State::Spawning { pid, .. } => {
                 let failure = Some(Failure::StartTimeout);
                 self.state = State::Stopping {
@@ -358,6 +549,23 @@ impl Service {
                     pid,
                     signal,
                 });
+            }
+            State::Starting { awaits, .. } => {
+                self.recall_hook(id, out);
+                let failure = match awaits {
+                    Awaits::Readiness => Failure::StartTimeout,
+                    Awaits::Hook => late(Hook::PostStart),
+                };
+                self.fall(now, failure, id, out);
+            }
+            State::Stopping {
+                force: Force::Hook, ..
+            }
+            | State::Clearing {
+                force: Force::Hook, ..
+            } => {
+                self.recall_hook(id, out);
+                self.press(now, id, out);
             }
             State::Stopping {
                 pid,
@@ -380,18 +588,9 @@ impl Service {
             State::Clearing {
                 end,
                 force: Force::Polite,
+                round,
                 ..
-            } => {
-                self.state = State::Clearing {
-                    end,
-                    force: Force::Kill,
-                    kill_at,
-                };
-                out.push(Action::Sweep {
-                    service: id,
-                    signal,
-                });
-            }
+            } => self.clear(end, Force::Kill, kill_at, round, id, out),
             State::Stopping {
                 force: Force::Kill, ..
             }
@@ -401,6 +600,10 @@ impl Service {
                 self.state = State::Failed {
                     why: Failure::StopTimeout,
                 };
+            }
+            State::Trailing { end, .. } => {
+                self.recall_hook(id, out);
+                self.clear(end, Force::Polite, self.polite(now), Round::Hook, id, out);
             }
             State::Backoff { .. }
             | State::Blocked {
@@ -420,10 +623,164 @@ impl Service {
         Ok(())
     }
 
+    fn polite(&self, now: Time) -> Time {
+        now + self.spec.lifecycle.stop_timeout
+    }
+
+    /// After the stop hook, or without waiting for it any longer: the stop signal.
+    fn press(&mut self, now: Time, id: ServiceId, out: &mut Vec<Action>) {
+        let kill_at = self.polite(now);
+        match self.state {
+            State::Stopping { pid, failure, .. } => {
+                self.state = State::Stopping {
+                    pid,
+                    failure,
+                    force: Force::Polite,
+                    kill_at,
+                };
+                let (service, signal) = (id, self.signal(Force::Polite));
+                out.push(Action::KillTree {
+                    service,
+                    pid,
+                    signal,
+                });
+            }
+            State::Clearing { end, round, .. } => {
+                self.clear(end, Force::Polite, kill_at, round, id, out);
+            }
+            State::Inactive
+            | State::Blocked { .. }
+            | State::Preparing { .. }
+            | State::Forking
+            | State::Spawning { .. }
+            | State::Starting { .. }
+            | State::Running { .. }
+            | State::Trailing { .. }
+            | State::Backoff { .. }
+            | State::Exited { .. }
+            | State::Failed { .. } => {}
+        }
+    }
+
+    /// It has to go down for this reason, and the restart policy says what comes next.
+    pub(super) fn fall(
+        &mut self,
+        now: Time,
+        failure: Failure,
+        id: ServiceId,
+        out: &mut Vec<Action>,
+    ) {
+        let is_up = self.state.has_program();
+        let Some(pid) = self.state.pid().filter(|_| is_up) else {
+            return;
+        };
+        self.state = State::Stopping {
+            pid,
+            failure: Some(failure),
+            force: Force::Polite,
+            kill_at: self.polite(now),
+        };
+        let (service, signal) = (id, self.signal(Force::Polite));
+        out.push(Action::KillTree {
+            service,
+            pid,
+            signal,
+        });
+    }
+
+    // Errands.
+
+    pub(super) fn send(&mut self, what: Errand, id: ServiceId, out: &mut Vec<Action>) -> ErrandId {
+        self.last_errand = self.last_errand.wrapping_add(1);
+        let (service, errand) = (id, ErrandId(self.last_errand));
+        out.push(Action::Errand {
+            service,
+            errand,
+            what,
+        });
+        errand
+    }
+
+    /// Sends a hook, for which the state waits.
+    pub(super) fn run_hook(&mut self, hook: Hook, id: ServiceId, out: &mut Vec<Action>) {
+        let errand = self.send(Errand::Hook(hook), id, out);
+        self.hook = Some(errand);
+    }
+
+    fn recall_hook(&mut self, id: ServiceId, out: &mut Vec<Action>) {
+        if let Some(errand) = self.hook.take() {
+            let service = id;
+            out.push(Action::Recall { service, errand });
+        }
+    }
+
+    pub(super) fn returned(
+        &mut self,
+        now: Time,
+        errand: ErrandId,
+        report: Report,
+        id: ServiceId,
+        out: &mut Vec<Action>,
+    ) {
+        if self.care_returned(now, errand, report, id, out) || self.hook != Some(errand) {
+            return;
+        }
+        self.hook = None;
+        let fault = match report {
+            Report::Success => None,
+            Report::Failed => Some(Fault::Ended(Exit::Code(1))),
+            Report::Ended(exit) => Some(Fault::Ended(exit)),
+            Report::NotRun(error) => Some(Fault::NotRun(error)),
+        };
+        match self.state {
+            State::Preparing { .. } => match fault {
+                // What it needs may have gone down meanwhile: the gate is asked once more.
+                None => self.state = State::Preparing { until: None },
+                Some(fault) => {
+                    let hook = Hook::PreStart;
+                    let end = End::Failure(Failure::Hook { hook, fault });
+                    self.clear(end, Force::Polite, self.polite(now), Round::Main, id, out);
+                }
+            },
+            State::Starting { pid, .. } => match fault {
+                None => {
+                    self.state = State::Running {
+                        pid: Some(pid),
+                        since: now,
+                    };
+                    self.care_goes_on(now);
+                }
+                Some(fault) => {
+                    let hook = Hook::PostStart;
+                    self.fall(now, Failure::Hook { hook, fault }, id, out);
+                }
+            },
+            State::Stopping {
+                force: Force::Hook, ..
+            }
+            | State::Clearing {
+                force: Force::Hook, ..
+            } => self.press(now, id, out),
+            State::Trailing { end, .. } => {
+                self.clear(end, Force::Polite, self.polite(now), Round::Hook, id, out);
+            }
+            State::Inactive
+            | State::Blocked { .. }
+            | State::Forking
+            | State::Spawning { .. }
+            | State::Running { .. }
+            | State::Stopping { .. }
+            | State::Clearing { .. }
+            | State::Backoff { .. }
+            | State::Exited { .. }
+            | State::Failed { .. } => {}
+        }
+    }
+
     /// The last of a run is gone: by policy and want, what comes next?
     fn ended(&mut self, now: Time, end: End) {
         self.state = match self.want {
-            Want::Down | Want::Gone => State::Exited { code: end.code() },
+            Want::Down | Want::Gone => State::Exited { end },
             Want::Cycle => State::Blocked {
                 hold: Hold::Waiting,
             },
@@ -431,7 +788,7 @@ impl Service {
                 End::Asked(_) => State::Blocked {
                     hold: Hold::Waiting,
                 },
-                End::Success => self.restart_or(now, end, State::Exited { code: Some(0) }),
+                End::Success(_) => self.restart_or(now, end, State::Exited { end }),
                 End::Failure(why) => self.restart_or(now, end, State::Failed { why }),
             },
         };
@@ -439,10 +796,7 @@ impl Service {
 
     fn restart_or(&mut self, now: Time, end: End, last: State) -> State {
         let failed = matches!(end, End::Failure(_));
-        match self
-            .restarts
-            .take(&self.spec.lifecycle, self.spec.is_oneshot(), failed)
-        {
+        match self.restarts.take(&self.spec, failed, self.salt) {
             Some(delay) => State::Backoff {
                 until: now + delay,
                 end,
@@ -453,7 +807,7 @@ impl Service {
 
     pub(super) fn signal(&self, force: Force) -> Signal {
         match force {
-            Force::Polite => self.spec.lifecycle.stop_signal,
+            Force::Hook | Force::Polite => self.spec.lifecycle.stop_signal,
             Force::Kill => Signal::KILL,
         }
     }

@@ -5,7 +5,8 @@ use std::rc::Rc;
 use super::gate::{Face, Gate, Tally};
 use super::graph::LinkKind;
 use super::service::Service;
-use super::state::{Force, Hold, State, Want};
+use super::spec::Follow;
+use super::state::{End, Force, Hold, State, Want};
 use super::supervisor::{Key, Phase, Supervisor};
 use super::{Action, ServiceId, Time};
 
@@ -24,11 +25,23 @@ impl Supervisor {
             return;
         };
         let (from, want, before) = (service.state, service.want, service.face());
+        let care = service.care;
         // The announcement comes before the deeds that the change brings about.
         let announced = out.len();
         f(service, out);
         let (to, after) = (service.state, service.face());
-        if (from, want) == (to, service.want) {
+        if !to.has_program() {
+            service.care.end(id, out);
+        }
+        let (care_before, care, wanted) = (care, service.care, service.want);
+        if care_before.deadline() != care.deadline() {
+            let key = Key::Care(id.index());
+            self.timers.set(key.place(), care.deadline());
+        }
+        if care_before.refresh() != care.refresh() {
+            self.note(id);
+        }
+        if (from, want) == (to, wanted) {
             return;
         }
         if std::mem::discriminant(&from) != std::mem::discriminant(&to) {
@@ -44,6 +57,9 @@ impl Supervisor {
         let failed = matches!(to, State::Failed { .. }) && !matches!(from, State::Failed { .. });
         if failed && self.phase == Phase::Serving && self.is_critical(id) {
             out.push(Action::CriticalFailed { service: id });
+        }
+        if self.phase == Phase::Serving {
+            self.follow(id, from, to, out);
         }
         self.timers
             .set(Key::Service(id.index()).place(), to.deadline());
@@ -76,6 +92,32 @@ impl Supervisor {
             let look_again: fn(&mut Service, &mut Vec<Action>) = |service, _| service.look_again();
             for other in std::mem::take(&mut self.obstructed) {
                 self.change(other, out, look_again);
+            }
+        }
+    }
+
+    /// What its spec says is to follow when it has ended for good.
+    fn follow(&mut self, id: ServiceId, from: State, to: State, out: &mut Vec<Action>) {
+        let Some(service) = self.service(id).filter(|service| service.want == Want::Up) else {
+            return;
+        };
+        let sequel = &service.spec.sequel;
+        let (follow, end) = match (from, to) {
+            (State::Failed { .. } | State::Exited { .. }, _) => return,
+            (_, State::Failed { why }) => (&sequel.on_failure, End::Failure(why)),
+            (_, State::Exited { end }) => (&sequel.on_exit, end),
+            _ => return,
+        };
+        match follow.clone() {
+            Follow::Nothing => {}
+            Follow::Start(name) => self.sequels.push(name),
+            follow @ (Follow::Shutdown | Follow::Reboot | Follow::Shell) => {
+                let service = id;
+                out.push(Action::Sequel {
+                    service,
+                    follow,
+                    end,
+                });
             }
         }
     }

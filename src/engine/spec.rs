@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::Signal;
+use super::confine::{Identity, Limit, Resources};
+use super::{Exit, Signal};
 
 /// Everything a service file says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,8 +28,16 @@ pub struct Spec {
     pub links: Links,
     /// What follows when its process ends, and how long things may take.
     pub lifecycle: Lifecycle,
+    /// What follows when it has ended for good.
+    pub sequel: Sequel,
+    /// What makes it ready.
+    pub readiness: Readiness,
+    /// How long it may be silent; it has to say that it is well more often. None: no matter.
+    pub watchdog: Option<Duration>,
     /// How its health is probed, if at all.
     pub health: Option<Health>,
+    /// What is run beside its program.
+    pub hooks: Hooks,
     /// What is kept of its output.
     pub logging: Logging,
 }
@@ -51,8 +60,18 @@ pub struct Program {
     pub dir: Option<PathBuf>,
     /// The terminal that is its input, output and controlling terminal; none: output is kept.
     pub tty: Option<PathBuf>,
-    /// Added to the server's environment.
+    /// Who it runs as.
+    pub identity: Identity,
+    /// What each of its processes may use.
+    pub limits: Vec<Limit>,
+    /// What all of them may use together.
+    pub resources: Resources,
+    /// Added to its environment.
     pub env: BTreeMap<String, String>,
+    /// Files of variables; one with a `-` in front need not be there.
+    pub env_file: Vec<String>,
+    /// Has it the server's environment too? None: unless the server is PID 1 of a machine.
+    pub env_inherit: Option<bool>,
     /// Runs once to its end; dependents wait for success.
     pub oneshot: bool,
     /// TCP ports it listens on: nobody else may hold one when it starts.
@@ -128,8 +147,163 @@ pub struct Lifecycle {
     pub stop_signal: Signal,
     /// Which of its processes a stop is for.
     pub kill_mode: KillMode,
+    /// The signal that has it read its configuration anew.
+    pub reload_signal: Option<Signal>,
+    /// Which ends of its process are a success.
+    pub success_exit: SuccessExit,
+    /// Whoever requires it goes down and comes back with it when it is restarted by policy.
+    pub restart_dependents: bool,
     /// It goes on when an initramfs hands over to the real root.
     pub survive_switch_root: bool,
+}
+
+/// Exit statuses and signals that are a success.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SuccessExit {
+    codes: [u64; 4],
+    signals: u64,
+}
+
+impl SuccessExit {
+    /// Nothing is.
+    pub const NONE: Self = Self {
+        codes: [0; 4],
+        signals: 0,
+    };
+
+    /// With this end among them.
+    #[must_use]
+    pub const fn with(mut self, exit: Exit) -> Self {
+        match exit {
+            Exit::Code(code) => {
+                let code = (code & 0xff) as usize;
+                self.codes[code / 64] |= 1 << (code % 64);
+            }
+            Exit::Signal(signal) => self.signals |= 1 << (signal & 63),
+            Exit::OutOfMemory => {}
+        }
+        self
+    }
+
+    /// Is this end one?
+    #[must_use]
+    pub fn contains(&self, exit: Exit) -> bool {
+        self.all().any(|known| known == exit)
+    }
+
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = Exit> {
+        let codes = (0..256).filter(|code| self.codes[code / 64] & (1 << (code % 64)) != 0);
+        let codes = codes.filter_map(|code| i32::try_from(code).ok());
+        let signals = (0..64).filter(|signal| self.signals & (1 << signal) != 0);
+        codes.map(Exit::Code).chain(signals.map(Exit::Signal))
+    }
+}
+
+/// What follows when a service has ended for good.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Sequel {
+    /// After a failure.
+    pub on_failure: Follow,
+    /// After a success.
+    pub on_exit: Follow,
+}
+
+/// One thing that may follow.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub enum Follow {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// Everything is stopped, and the server, container or machine ends.
+    Shutdown,
+    /// Everything is stopped, and the machine starts anew.
+    Reboot,
+    /// A shell on the console of a machine.
+    Shell,
+    /// Another service is started.
+    Start(Rc<str>),
+}
+
+/// `type` of `[readiness]`: what makes a service ready, so that others may rely on it.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub enum Readiness {
+    /// Its program runs.
+    #[default]
+    Spawn,
+    /// Its program has ended with success: a oneshot.
+    Exit,
+    /// A first probe found it healthy.
+    Health,
+    /// It says so by `sd_notify(3)`.
+    Notify,
+    /// It writes a newline to this descriptor.
+    Fd(i32),
+    /// It writes a line of output that contains this text.
+    Log(String),
+}
+
+/// `[hooks]` of a service file.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Hooks {
+    /// Before its program; a failure keeps it from starting.
+    pub pre_start: Option<HookSpec>,
+    /// When it is ready, before others may rely on it.
+    pub post_start: Option<HookSpec>,
+    /// Instead of the stop signal, which follows if the program outlives it.
+    pub stop: Option<HookSpec>,
+    /// When all of it has ended.
+    pub post_stop: Option<HookSpec>,
+    /// To have it read its configuration anew.
+    pub reload: Option<HookSpec>,
+}
+
+/// A hook: what is run, and how long that may take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HookSpec {
+    /// What is run.
+    pub exec: Exec,
+    /// It is killed when it takes longer.
+    pub timeout: Duration,
+}
+
+/// Which hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields of `Hooks` say it")]
+pub enum Hook {
+    PreStart,
+    PostStart,
+    Stop,
+    PostStop,
+    Reload,
+}
+
+impl Hook {
+    /// Its key in a file.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::PreStart => "pre_start",
+            Self::PostStart => "post_start",
+            Self::Stop => "stop",
+            Self::PostStop => "post_stop",
+            Self::Reload => "reload",
+        }
+    }
+}
+
+impl Hooks {
+    /// That one, if there is one.
+    #[must_use]
+    pub fn get(&self, hook: Hook) -> Option<&HookSpec> {
+        match hook {
+            Hook::PreStart => self.pre_start.as_ref(),
+            Hook::PostStart => self.post_start.as_ref(),
+            Hook::Stop => self.stop.as_ref(),
+            Hook::PostStop => self.post_stop.as_ref(),
+            Hook::Reload => self.reload.as_ref(),
+        }
+    }
 }
 
 /// `restart` of a service file.
@@ -169,22 +343,58 @@ pub struct Health {
     pub retries: u32,
     /// Time before the first probe.
     pub start_period: Duration,
+    /// What follows when it is unhealthy.
+    pub on_unhealthy: OnUnhealthy,
+}
+
+/// `on_unhealthy` of a service file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum OnUnhealthy {
+    /// It is stopped, and the restart policy says what comes next.
+    #[default]
+    Restart,
+    /// It is only told.
+    Report,
 }
 
 /// A health probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Probe {
-    /// Connect to `host:port`.
+    /// Connect to `host:port` or `unix:/path`.
     Tcp(String),
     /// GET a URL and read the status.
     Http {
         /// The URL.
         url: String,
-        /// The status that is healthy.
-        expect_status: u16,
+        /// The statuses that are healthy.
+        expect: Expect,
     },
     /// Run a command line; exit status 0 is healthy.
     Exec(String),
+}
+
+/// HTTP statuses that are healthy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expect(pub Vec<Statuses>);
+
+/// One status, or all that begin with a digit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Statuses {
+    /// This one.
+    One(u16),
+    /// `2xx`: two hundred to two hundred and ninety-nine.
+    Class(u16),
+}
+
+impl Expect {
+    /// Is this status healthy?
+    #[must_use]
+    pub fn allows(&self, status: u16) -> bool {
+        self.0.iter().any(|known| match known {
+            Statuses::One(one) => *one == status,
+            Statuses::Class(class) => status / 100 == *class,
+        })
+    }
 }
 
 /// `[logging]` of a service file.
@@ -192,10 +402,30 @@ pub enum Probe {
 pub struct Logging {
     /// Lines of output kept in memory.
     pub buffer_lines: usize,
-    /// Accepted for later use.
+    /// Where its output is written too.
     pub file: Option<PathBuf>,
-    /// Accepted for later use.
+    /// Bytes of that file before it is rotated; 0 = never.
+    pub max_size: u64,
+    /// How many rotated files are kept.
+    pub max_files: u32,
+    /// Mode of the file.
+    pub mode: u32,
+    /// Where its output goes on to.
     pub forward: Option<String>,
+    /// As what.
+    pub forward_format: Format,
+}
+
+/// `forward_format` of a service file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Format {
+    /// The line as it is.
+    Raw,
+    /// The name of the service before it.
+    #[default]
+    Prefixed,
+    /// An object.
+    Json,
 }
 
 impl Exec {
@@ -248,7 +478,11 @@ impl Spec {
             critical: false,
             links: Links::default(),
             lifecycle: Lifecycle::default(),
+            sequel: Sequel::default(),
+            readiness: Readiness::default(),
+            watchdog: None,
             health: None,
+            hooks: Hooks::default(),
             logging: Logging::default(),
         }
     }
@@ -260,7 +494,12 @@ impl Spec {
             exec,
             dir: None,
             tty: None,
+            identity: Identity::default(),
+            limits: Vec::new(),
+            resources: Resources::default(),
             env: BTreeMap::new(),
+            env_file: Vec::new(),
+            env_inherit: None,
             oneshot: false,
             ports: Vec::new(),
             kill_others: false,
@@ -286,6 +525,9 @@ impl Default for Lifecycle {
             stop_timeout: Duration::from_secs(10),
             stop_signal: Signal::TERM,
             kill_mode: KillMode::default(),
+            reload_signal: None,
+            success_exit: SuccessExit::NONE.with(Exit::Code(0)),
+            restart_dependents: false,
             survive_switch_root: false,
         }
     }
@@ -296,7 +538,11 @@ impl Default for Logging {
         Self {
             buffer_lines: 1000,
             file: None,
+            max_size: 10 << 20,
+            max_files: 5,
+            mode: 0o640,
             forward: None,
+            forward_format: Format::default(),
         }
     }
 }

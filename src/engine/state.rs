@@ -1,5 +1,6 @@
 //! What is true of a service, and what is wanted of it.
 
+use super::spec::{Hook, SuccessExit};
 use super::{Exit, Pid, SpawnError, Time};
 
 /// What is true of a service. A variant holds all that is true in it and nothing else.
@@ -12,6 +13,11 @@ pub enum State {
         /// By what.
         hold: Hold,
     },
+    /// Its hook before the start runs.
+    Preparing {
+        /// When that is too late; none when the hook has succeeded.
+        until: Option<Time>,
+    },
     /// Its process was asked for; the answer is due from the shell.
     Forking,
     /// Its process exists and is on its way to the program.
@@ -20,6 +26,17 @@ pub enum State {
         pid: Pid,
         /// When it was forked.
         since: Time,
+        /// When it is too late.
+        fail_at: Time,
+    },
+    /// Its program runs and is not ready yet.
+    Starting {
+        /// The main process.
+        pid: Pid,
+        /// Since when the program runs.
+        since: Time,
+        /// What it waits for.
+        awaits: Awaits,
         /// When it is too late.
         fail_at: Time,
     },
@@ -49,6 +66,15 @@ pub enum State {
         force: Force,
         /// When the next stronger means is used.
         kill_at: Time,
+        /// What left it behind.
+        round: Round,
+    },
+    /// All of it has ended; its hook after the stop runs.
+    Trailing {
+        /// How the main process ended.
+        end: End,
+        /// When that is too late.
+        until: Time,
     },
     /// Ended, and to be started again.
     Backoff {
@@ -59,14 +85,32 @@ pub enum State {
     },
     /// Ended as it should or as it was told to.
     Exited {
-        /// Its exit status; none if a signal ended it.
-        code: Option<i32>,
+        /// How.
+        end: End,
     },
     /// Ended as it should not, and not to be started again by itself.
     Failed {
         /// Why.
         why: Failure,
     },
+}
+
+/// What a program that runs is not up without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Awaits {
+    /// It has to be ready, as its spec says.
+    Readiness,
+    /// The hook that is run then has to succeed.
+    Hook,
+}
+
+/// What is being cleared up after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Round {
+    /// The main process.
+    Main,
+    /// The hook after the stop.
+    Hook,
 }
 
 /// What holds back a service that is wanted up.
@@ -104,6 +148,37 @@ pub enum Failure {
     StartTimeout,
     /// It did not even end when killed.
     StopTimeout,
+    /// It ended with success before it was ready.
+    Unready,
+    /// It was unhealthy this many times in a row.
+    Health {
+        /// So often.
+        attempts: u32,
+    },
+    /// It did not say in time that it is well.
+    Watchdog,
+    /// It said itself that it is not well.
+    Trouble,
+    /// The kernel killed it, because its cgroup had no memory left.
+    OutOfMemory,
+    /// A hook failed.
+    Hook {
+        /// Which.
+        hook: Hook,
+        /// How.
+        fault: Fault,
+    },
+}
+
+/// How a hook failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Its process ended like that.
+    Ended(Exit),
+    /// It did not become its program.
+    NotRun(SpawnError),
+    /// It took too long.
+    TimedOut,
 }
 
 /// How a run ended.
@@ -111,8 +186,8 @@ pub enum Failure {
 pub enum End {
     /// It was told to.
     Asked(Exit),
-    /// By itself, with status 0.
-    Success,
+    /// By itself, as it should.
+    Success(Exit),
     /// As it should not.
     Failure(Failure),
 }
@@ -120,6 +195,8 @@ pub enum End {
 /// The means a stop has reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Force {
+    /// The stop hook.
+    Hook,
     /// The stop signal.
     Polite,
     /// SIGKILL.
@@ -144,12 +221,16 @@ impl State {
     #[must_use]
     pub const fn pid(self) -> Option<Pid> {
         match self {
-            Self::Spawning { pid, .. } | Self::Stopping { pid, .. } => Some(pid),
+            Self::Spawning { pid, .. }
+            | Self::Starting { pid, .. }
+            | Self::Stopping { pid, .. } => Some(pid),
             Self::Running { pid, .. } => pid,
             Self::Inactive
             | Self::Blocked { .. }
+            | Self::Preparing { .. }
             | Self::Forking
             | Self::Clearing { .. }
+            | Self::Trailing { .. }
             | Self::Backoff { .. }
             | Self::Exited { .. }
             | Self::Failed { .. } => None,
@@ -160,15 +241,39 @@ impl State {
     #[must_use]
     pub const fn since(self) -> Option<Time> {
         match self {
-            Self::Spawning { since, .. } | Self::Running { since, .. } => Some(since),
+            Self::Spawning { since, .. }
+            | Self::Starting { since, .. }
+            | Self::Running { since, .. } => Some(since),
             Self::Inactive
             | Self::Blocked { .. }
+            | Self::Preparing { .. }
             | Self::Forking
             | Self::Stopping { .. }
             | Self::Clearing { .. }
+            | Self::Trailing { .. }
             | Self::Backoff { .. }
             | Self::Exited { .. }
             | Self::Failed { .. } => None,
+        }
+    }
+
+    /// Does the program of a service run, and has it not been told to end?
+    #[must_use]
+    pub const fn has_program(self) -> bool {
+        match self {
+            Self::Starting { .. } | Self::Running { pid: Some(_), .. } => true,
+            Self::Inactive
+            | Self::Blocked { .. }
+            | Self::Preparing { .. }
+            | Self::Forking
+            | Self::Spawning { .. }
+            | Self::Running { pid: None, .. }
+            | Self::Stopping { .. }
+            | Self::Clearing { .. }
+            | Self::Trailing { .. }
+            | Self::Backoff { .. }
+            | Self::Exited { .. }
+            | Self::Failed { .. } => false,
         }
     }
 
@@ -176,9 +281,11 @@ impl State {
     #[must_use]
     pub const fn deadline(self) -> Option<Time> {
         match self {
-            Self::Spawning { fail_at, .. } => Some(fail_at),
+            Self::Spawning { fail_at, .. } | Self::Starting { fail_at, .. } => Some(fail_at),
             Self::Stopping { kill_at, .. } | Self::Clearing { kill_at, .. } => Some(kill_at),
+            Self::Preparing { until } => until,
             Self::Backoff { until, .. }
+            | Self::Trailing { until, .. }
             | Self::Blocked {
                 hold: Hold::Obstructed { until },
             } => Some(until),
@@ -195,11 +302,14 @@ impl State {
     #[must_use]
     pub const fn is_active(self) -> bool {
         match self {
-            Self::Forking
+            Self::Preparing { .. }
+            | Self::Forking
             | Self::Spawning { .. }
+            | Self::Starting { .. }
             | Self::Running { .. }
             | Self::Stopping { .. }
-            | Self::Clearing { .. } => true,
+            | Self::Clearing { .. }
+            | Self::Trailing { .. } => true,
             Self::Inactive
             | Self::Blocked { .. }
             | Self::Backoff { .. }
@@ -210,21 +320,49 @@ impl State {
 }
 
 impl End {
-    pub(super) fn of(exit: Exit) -> Self {
+    /// Of a process that ended by itself.
+    pub(super) fn of(exit: Exit, success: &SuccessExit) -> Self {
         match exit {
-            Exit::Code(0) => Self::Success,
+            exit if success.contains(exit) => Self::Success(exit),
             Exit::Code(code) => Self::Failure(Failure::ExitCode(code)),
             Exit::Signal(signal) => Self::Failure(Failure::Signal(signal)),
+            Exit::OutOfMemory => Self::Failure(Failure::OutOfMemory),
+        }
+    }
+
+    /// How the process ended, if that is what it is about.
+    #[must_use]
+    pub const fn exit(self) -> Option<Exit> {
+        match self {
+            Self::Asked(exit) | Self::Success(exit) => Some(exit),
+            Self::Failure(Failure::ExitCode(code)) => Some(Exit::Code(code)),
+            Self::Failure(Failure::Signal(signal)) => Some(Exit::Signal(signal)),
+            Self::Failure(Failure::OutOfMemory) => Some(Exit::OutOfMemory),
+            Self::Failure(
+                Failure::Spawn(_)
+                | Failure::StartTimeout
+                | Failure::StopTimeout
+                | Failure::Unready
+                | Failure::Health { .. }
+                | Failure::Watchdog
+                | Failure::Trouble
+                | Failure::Hook { .. },
+            ) => None,
         }
     }
 
     /// The exit status, if there was one.
     #[must_use]
     pub const fn code(self) -> Option<i32> {
-        match self {
-            Self::Asked(Exit::Code(code)) | Self::Failure(Failure::ExitCode(code)) => Some(code),
-            Self::Success => Some(0),
-            Self::Asked(Exit::Signal(_)) | Self::Failure(_) => None,
+        match self.exit() {
+            Some(Exit::Code(code)) => Some(code),
+            Some(Exit::Signal(_) | Exit::OutOfMemory) | None => None,
         }
+    }
+
+    /// Did it end by itself, as it should?
+    #[must_use]
+    pub const fn is_success(self) -> bool {
+        matches!(self, Self::Success(_))
     }
 }

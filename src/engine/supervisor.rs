@@ -11,8 +11,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
 use super::graph::Graph;
+use super::restart::scatter;
 use super::service::{Misfit, Service};
-use super::state::{Force, Hold, State, Want};
+use super::state::{Failure, Force, Hold, State, Want};
 use super::table::Table;
 use super::timer::TimerWheel;
 use super::waiter::Waiters;
@@ -40,6 +41,10 @@ pub struct Supervisor {
     pub(super) phase: Phase,
     /// While everything is being stopped: how many stops in a row are left from this one on.
     pub(super) depths: Table<u32>,
+    /// Who is to be started because another has ended.
+    pub(super) sequels: Vec<Rc<str>>,
+    /// Spreads restarts; 0: not at all.
+    pub(super) salt: u64,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -74,28 +79,39 @@ pub(super) enum Phase {
 pub(super) enum Key {
     Service(usize),
     Waiter(usize),
+    Care(usize),
 }
 
 impl Key {
-    /// Both kinds share the wheel's flat array, the services at even places.
+    /// All kinds take turns in the wheel's flat array.
     pub(super) fn place(self) -> usize {
         match self {
-            Self::Service(index) => index * 2,
-            Self::Waiter(slot) => slot * 2 + 1,
+            Self::Service(index) => index * 3,
+            Self::Waiter(slot) => slot * 3 + 1,
+            Self::Care(index) => index * 3 + 2,
         }
     }
 
     pub(super) fn of(place: usize) -> Self {
-        if place.is_multiple_of(2) {
-            Self::Service(place / 2)
-        } else {
-            Self::Waiter(place / 2)
+        match place % 3 {
+            0 => Self::Service(place / 3),
+            1 => Self::Waiter(place / 3),
+            _ => Self::Care(place / 3),
         }
     }
 }
 
 // Reading.
 impl Supervisor {
+    /// No services yet. The salt, unless it is 0, spreads restarts by a tenth.
+    #[must_use]
+    pub fn salted(salt: u64) -> Self {
+        Self {
+            salt,
+            ..Self::default()
+        }
+    }
+
     /// Who has this name.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<ServiceId> {
@@ -174,7 +190,36 @@ impl Supervisor {
                 self.fact(service, out, |s, _| s.fork_failed(now, error, scarce));
             }
             Event::Obstructed { service } => self.fact(service, out, |s, _| s.obstructed(now)),
-            Event::Started { pid } => self.fact_of(pid, out, |s, _, _| s.started(now)),
+            Event::Started { pid } => self.fact_of(pid, out, |s, id, out| s.started(now, id, out)),
+            Event::Ready { pid } => self.said(pid, out, |s, id, out| s.says_ready(now, id, out)),
+            Event::Extend { pid, by } => {
+                let service = self.service_of(pid);
+                self.said(pid, out, |s, _, _| s.extend(now, by));
+                service.inspect(|id| self.bound(now, *id, out));
+            }
+            Event::Ping { pid } => self.said(pid, out, |s, _, _| s.heard(now)),
+            Event::Watch { pid, within } => self.said(pid, out, |s, _, _| s.watch(now, within)),
+            Event::Trouble { pid } => {
+                self.said(pid, out, |s, id, out| {
+                    s.fall(now, Failure::Trouble, id, out);
+                });
+            }
+            Event::Handover { pid, to } => {
+                if self.service_of(to).is_none() {
+                    self.said(pid, out, |s, _, _| s.handover(to));
+                }
+            }
+            Event::Returned {
+                service,
+                errand,
+                report,
+            } => {
+                self.change(service, out, |s, out| {
+                    s.returned(now, errand, report, service, out);
+                });
+                self.hurry(now, service, out);
+                self.bound(now, service, out);
+            }
             Event::ExecFailed { pid, error } => {
                 self.fact_of(pid, out, |s, _, _| s.exec_failed(now, error));
             }
@@ -186,10 +231,15 @@ impl Supervisor {
                     self.bound(now, id, out);
                 }
             }
-            Event::Cleared { service } => self.fact(service, out, |s, _| s.cleared(now)),
+            Event::Cleared { service } => {
+                self.fact(service, out, |s, out| s.cleared(now, service, out));
+                self.hurry(now, service, out);
+                self.bound(now, service, out);
+            }
             Event::Deadline => self.deadline(now, out),
         }
         self.settle(now, out);
+        self.go_on_with_sequels(now, out);
         self.answer_waiters(out);
         self.halt_if_done(out);
         if cfg!(debug_assertions) {
@@ -226,12 +276,61 @@ impl Supervisor {
         }
     }
 
+    /// A program says something of itself. Whether that means anything is for its state to say.
+    fn said(
+        &mut self,
+        pid: Pid,
+        out: &mut Vec<Action>,
+        push: impl FnOnce(&mut Service, ServiceId, &mut Vec<Action>),
+    ) {
+        if let Some(id) = self.service_of(pid) {
+            self.change(id, out, |service, out| push(service, id, out));
+        }
+    }
+
+    /// Starts who is to be started because another has ended, if it is down or done; who has failed
+    /// itself is not, or two that name each other would fail without end.
+    fn go_on_with_sequels(&mut self, now: Time, out: &mut Vec<Action>) {
+        while let Some(name) = self.sequels.pop() {
+            let may = |id: &ServiceId| {
+                let found = self.service(*id);
+                found.is_some_and(|found| match found.state {
+                    State::Failed { .. } => false,
+                    State::Exited { .. } => true,
+                    State::Inactive
+                    | State::Blocked { .. }
+                    | State::Preparing { .. }
+                    | State::Forking
+                    | State::Spawning { .. }
+                    | State::Starting { .. }
+                    | State::Running { .. }
+                    | State::Stopping { .. }
+                    | State::Clearing { .. }
+                    | State::Trailing { .. }
+                    | State::Backoff { .. } => found.want == Want::Down,
+                })
+            };
+            let found = self.find(&name).filter(may);
+            if let Some(id) = found.filter(|_| !self.is_closing()) {
+                self.start(&[id], true, true, out);
+                self.settle(now, out);
+            }
+        }
+    }
+
     fn deadline(&mut self, now: Time, out: &mut Vec<Action>) {
         let mut due = Vec::new();
         self.timers.take_due(now, &mut due);
         for key in due {
             match Key::of(key) {
                 Key::Waiter(slot) => self.waiters.timed_out(slot, out),
+                Key::Care(index) => {
+                    let Some(id) = self.id_at(index) else {
+                        continue;
+                    };
+                    self.change(id, out, |service, out| service.care_due(now, id, out));
+                    self.bound(now, id, out);
+                }
                 Key::Service(index) => {
                     let Some(id) = self.id_at(index) else {
                         continue;
@@ -245,6 +344,7 @@ impl Supervisor {
                         self.fact(id, out, |service, out| {
                             service.deadline_passed(now, id, out)
                         });
+                        self.bound(now, id, out);
                     }
                 }
             }
@@ -273,7 +373,11 @@ impl Supervisor {
             u32::try_from(self.slots.len() - 1).expect("services are bounded far below 2^32")
         });
         let slot = &mut self.slots[index as usize];
-        slot.service = Some(Service::new(Rc::clone(spec)));
+        let salt = match self.salt {
+            0 => 0,
+            salt => scatter(salt ^ u64::from(index)),
+        };
+        slot.service = Some(Service::new(Rc::clone(spec), salt));
         let id = ServiceId {
             index,
             generation: slot.generation,
@@ -283,12 +387,22 @@ impl Supervisor {
     }
 
     /// Gives a service a new spec; what runs goes on.
-    pub(super) fn replace(&mut self, id: ServiceId, spec: &Rc<Spec>) {
+    pub(super) fn replace(
+        &mut self,
+        now: Time,
+        id: ServiceId,
+        spec: &Rc<Spec>,
+        out: &mut Vec<Action>,
+    ) {
         self.claim_ports(id, false);
         let face = self.service(id).map(Service::face);
         self.spread(id, face, None);
         if let Some(service) = self.service_mut(id) {
-            service.spec = Rc::clone(spec);
+            let before = std::mem::replace(&mut service.spec, Rc::clone(spec));
+            let cares = |spec: &Spec| (spec.health.clone(), spec.watchdog);
+            if cares(&before) != cares(spec) {
+                self.change(id, out, |service, out| service.care_changes(now, id, out));
+            }
         }
         self.place(id, spec);
     }
@@ -399,6 +513,11 @@ impl Supervisor {
                 self.timers.deadline(key),
                 service.state.deadline(),
                 "timer of {service:?}"
+            );
+            assert_eq!(
+                self.timers.deadline(Key::Care(id.index()).place()),
+                service.care.deadline(),
+                "second timer of {service:?}"
             );
             pids.extend(service.state.pid().map(|pid| (pid, id)));
             active += usize::from(service.state.is_active());

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
+use super::care::Refresh;
 use super::service::Service;
 use super::state::{End, Hold, State, Want};
 use super::table::{Table, set};
@@ -23,6 +24,8 @@ pub enum Goal {
     Exited,
     /// It is removed, or not to be removed any more.
     Gone,
+    /// It has read its configuration anew, or that failed.
+    Refresh,
 }
 
 /// Why it did not come about.
@@ -51,9 +54,12 @@ impl Goal {
                 Want::Down | Want::Gone => Some(Err(Verdict::Superseded)),
                 Want::Up => match state {
                     State::Running { .. } => reached(!service.spec().is_oneshot()),
-                    State::Exited { code: Some(0) }
+                    State::Exited {
+                        end: End::Success(_),
+                    }
                     | State::Backoff {
-                        end: End::Success, ..
+                        end: End::Success(_),
+                        ..
                     } => Some(Ok(())),
                     State::Exited { .. } | State::Failed { .. } | State::Backoff { .. } => {
                         Some(Err(Verdict::Failed))
@@ -62,10 +68,13 @@ impl Goal {
                         hold: Hold::Waiting,
                     }
                     | State::Inactive
+                    | State::Preparing { .. }
                     | State::Forking
                     | State::Spawning { .. }
+                    | State::Starting { .. }
                     | State::Stopping { .. }
-                    | State::Clearing { .. } => None,
+                    | State::Clearing { .. }
+                    | State::Trailing { .. } => None,
                     State::Blocked { .. } => Some(Err(Verdict::Blocked)),
                 },
             },
@@ -75,11 +84,14 @@ impl Goal {
                     State::Failed { .. } => Some(Err(Verdict::Failed)),
                     State::Inactive | State::Exited { .. } => Some(Ok(())),
                     State::Blocked { .. }
+                    | State::Preparing { .. }
                     | State::Forking
                     | State::Spawning { .. }
+                    | State::Starting { .. }
                     | State::Running { .. }
                     | State::Stopping { .. }
                     | State::Clearing { .. }
+                    | State::Trailing { .. }
                     | State::Backoff { .. } => None,
                 },
             },
@@ -89,10 +101,13 @@ impl Goal {
                 | State::Exited { .. }
                 | State::Inactive
                 | State::Blocked { .. }
+                | State::Preparing { .. }
                 | State::Forking
                 | State::Spawning { .. }
+                | State::Starting { .. }
                 | State::Stopping { .. }
                 | State::Clearing { .. }
+                | State::Trailing { .. }
                 | State::Backoff { .. } => reached(service.is_met()),
             },
             Self::Stopped => reached(!state.is_active() && !matches!(state, State::Backoff { .. })),
@@ -100,6 +115,11 @@ impl Goal {
                 state,
                 State::Exited { .. } | State::Failed { .. } | State::Backoff { .. }
             )),
+            Self::Refresh => match service.care.refresh() {
+                Refresh::Under { .. } => None,
+                Refresh::Done => Some(Ok(())),
+                Refresh::None | Refresh::Failed => Some(Err(Verdict::Failed)),
+            },
             Self::Gone => (want != Want::Gone).then_some(Err(Verdict::Superseded)),
         }
     }
@@ -180,7 +200,7 @@ impl Waiters {
         let slots = self.by_service.get(id).cloned().unwrap_or_default();
         let verdict = |goal| match goal {
             Goal::Gone | Goal::Stop | Goal::Stopped => Ok(()),
-            Goal::Start | Goal::Running | Goal::Exited => Err(Verdict::Removed),
+            Goal::Start | Goal::Running | Goal::Exited | Goal::Refresh => Err(Verdict::Removed),
         };
         slots
             .into_iter()

@@ -232,7 +232,7 @@ impl Reactor {
     }
 
     /// One screen about what is wrong, and a shell.
-    fn offer_shell(&mut self, why: &str, service: Option<ServiceId>) {
+    pub(super) fn offer_shell(&mut self, why: &str, service: Option<ServiceId>) {
         let line = "-".repeat(WIDTH);
         let mut screen = format!("\n{line}\n{why}\n");
         let name = service
@@ -359,7 +359,10 @@ pub fn shell(terminal: &Path) -> Option<Launch> {
             .iter()
             .filter_map(|entry| CString::new(*entry).ok())
             .collect(),
+        own_variables: 0,
         dir: Some(c"/".to_owned()),
         stdio: Stdio::Terminal(text(terminal.as_os_str())?),
+        confine: None,
+        pass: None,
     })
 }

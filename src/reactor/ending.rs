@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::role::{Ending, Role};
 use super::{Reactor, command};
-use crate::engine::{Command, Failure, ServiceId, State, Step, Time};
+use crate::engine::spec::Follow;
+use crate::engine::{Command, End, Exit, Failure, ServiceId, State, Step, Time};
 use crate::rpc::{Code, Refusal, SystemVerb};
 use crate::sys::clock;
 use crate::sys::machine::{self, Verb};
@@ -155,10 +156,15 @@ impl Reactor {
                 State::Stopping { kill_at, .. } | State::Clearing { kill_at, .. } => {
                     Some(format!("{} ({} s)", service.spec().name, left(kill_at)))
                 }
+                State::Trailing { until, .. } => {
+                    Some(format!("{} ({} s)", service.spec().name, left(until)))
+                }
                 State::Inactive
                 | State::Blocked { .. }
+                | State::Preparing { .. }
                 | State::Forking
                 | State::Spawning { .. }
+                | State::Starting { .. }
                 | State::Running { .. }
                 | State::Backoff { .. }
                 | State::Exited { .. }
@@ -187,6 +193,31 @@ impl Reactor {
         if let Some(code) = exit_status(to) {
             log::info!("the main command has ended; exit status {code}");
             self.begin_end(Ending::Exit(code));
+        }
+    }
+
+    /// A service has ended for good, and its file says what that means for all.
+    pub(super) fn sequel(&mut self, service: ServiceId, follow: &Follow, end: End) {
+        let found = self.supervisor.service(service);
+        let name = found.map_or("", |found| &*found.spec().name).to_owned();
+        let code = status_of(end);
+        let of_container = Ending::Exit(code);
+        let ending = match (&self.role, follow) {
+            (Role::Machine(_), Follow::Shutdown) => of_machine(Verb::Poweroff),
+            (Role::Machine(_), Follow::Reboot) => of_machine(Verb::Reboot),
+            (Role::Machine(_), Follow::Shell) => {
+                let why = format!("'{name}' has ended, and its file asks for a shell");
+                return self.offer_shell(&why, Some(service));
+            }
+            (Role::Server | Role::Container(_), Follow::Shutdown | Follow::Reboot) => of_container,
+            (Role::Server | Role::Container(_), Follow::Shell) => {
+                return log::error!("{name} has ended; there is no console to offer a shell on");
+            }
+            (_, Follow::Nothing | Follow::Start(_)) => return,
+        };
+        if !self.supervisor.is_closing() {
+            log::warn!("{name} has ended, and everything with it; exit status {code}");
+            self.begin_end(ending);
         }
     }
 
@@ -242,28 +273,38 @@ fn refused(text: &str) -> Refusal {
     Refusal::new(Code::Internal, text)
 }
 
-/// The exit status that a shell would give for it; none if it is not at rest.
+/// The exit status that a shell would give for a service; none if it is not at rest.
 pub(super) fn exit_status(state: State) -> Option<u8> {
-    let by_signal = |signal: i32| u8::try_from(128 + signal).unwrap_or(u8::MAX);
     match state {
-        State::Exited { code } => Some(u8::try_from(code.unwrap_or(0) & 0xff).unwrap_or(1)),
-        State::Failed { why } => Some(match why {
-            Failure::ExitCode(code) => u8::try_from(code & 0xff).unwrap_or(1),
-            Failure::Signal(signal) => by_signal(signal),
-            Failure::Spawn(error) if error.step == Step::Exec => {
-                let missing = std::io::Error::from_raw_os_error(error.errno).kind()
-                    == std::io::ErrorKind::NotFound;
-                if missing { NOT_FOUND } else { NOT_RUNNABLE }
-            }
-            Failure::Spawn(_) | Failure::StartTimeout | Failure::StopTimeout => 1,
-        }),
+        State::Exited { end } => Some(status_of(end)),
+        State::Failed { why } => Some(status_of(End::Failure(why))),
         State::Inactive
         | State::Blocked { .. }
+        | State::Preparing { .. }
         | State::Forking
         | State::Spawning { .. }
+        | State::Starting { .. }
         | State::Running { .. }
         | State::Stopping { .. }
         | State::Clearing { .. }
+        | State::Trailing { .. }
         | State::Backoff { .. } => None,
+    }
+}
+
+/// The same for how a run ended.
+pub(super) fn status_of(end: End) -> u8 {
+    let number = |number: i32| u8::try_from(number & 0xff).unwrap_or(1);
+    match (end, end.exit()) {
+        (End::Asked(Exit::Signal(_)), _) => 0,
+        (_, Some(Exit::Code(code))) => number(code),
+        (_, Some(Exit::Signal(signal))) => number(128 + signal),
+        (_, Some(Exit::OutOfMemory)) => 137,
+        (End::Failure(Failure::Spawn(error)), None) if error.step == Step::Exec => {
+            let missing = std::io::Error::from_raw_os_error(error.errno).kind()
+                == std::io::ErrorKind::NotFound;
+            if missing { NOT_FOUND } else { NOT_RUNNABLE }
+        }
+        (End::Asked(_) | End::Success(_) | End::Failure(_), None) => 1,
     }
 }

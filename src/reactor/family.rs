@@ -7,10 +7,12 @@
 //! the size of the tree it finds.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::engine::spec::KillMode;
 use crate::engine::{Pid, ServiceId, Signal, Supervisor, Table, Time};
+use crate::sys::cgroup::Cgroups;
 use crate::sys::kill;
 use crate::sys::ledger::Entry;
 use crate::sys::procfs::{self, Children, Stat};
@@ -35,6 +37,9 @@ pub(super) struct Families {
     of: Table<Family>,
     /// Whose session or process group has this number; also after the main process has ended.
     sessions: BTreeMap<Pid, ServiceId>,
+    /// Whose hooks and probes these are.
+    errands: BTreeMap<Pid, ServiceId>,
+    cgroups: Rc<Cgroups>,
     /// Our children that are no main process, by number.
     orphans: Vec<Orphan>,
     /// Is `orphans` as of now?
@@ -49,7 +54,9 @@ pub(super) struct Families {
 /// What is known of a service's processes.
 #[derive(Debug, Default)]
 struct Family {
-    /// The main process of its last run, whose number is that of its session.
+    /// Its name, which its cgroup has.
+    name: Rc<str>,
+    /// The first main process of its last run, whose number is that of its session.
     main: Option<Pid>,
     /// Inodes of the pipes it writes to, if its output is kept.
     pipes: Option<[u64; 2]>,
@@ -92,12 +99,14 @@ impl Owner {
 impl Families {
     /// Nobody's processes yet. `server` tells this server's marks from others'.
     #[must_use]
-    pub(super) fn new(server: String) -> Self {
+    pub(super) fn new(server: String, cgroups: Rc<Cgroups>) -> Self {
         Self {
             children: Children::new(),
             server,
             of: Table::default(),
             sessions: BTreeMap::new(),
+            errands: BTreeMap::new(),
+            cgroups,
             orphans: Vec::new(),
             fresh: false,
             sweeping: Vec::new(),
@@ -115,17 +124,53 @@ impl Families {
     }
 
     /// A service has a new main process, with a session of that number, writing to these pipes.
-    pub(super) fn began(&mut self, service: ServiceId, main: Pid, pipes: Option<[u64; 2]>) {
+    pub(super) fn began(
+        &mut self,
+        service: ServiceId,
+        name: &Rc<str>,
+        main: Pid,
+        pipes: Option<[u64; 2]>,
+    ) {
         self.forget_session(service);
         self.sessions.insert(main, service);
         self.of.insert(
             service,
             Family {
+                name: Rc::clone(name),
                 main: Some(main),
                 pipes,
                 asked: Vec::new(),
             },
         );
+    }
+
+    /// A hook or probe of a service has this process, with a session of that number.
+    pub(super) fn errand_began(&mut self, service: ServiceId, pid: Pid) {
+        self.errands.insert(pid, service);
+        self.fresh = false;
+    }
+
+    /// That process has ended.
+    pub(super) fn errand_ended(&mut self, pid: Pid) {
+        self.errands.remove(&pid);
+    }
+
+    /// Kills a hook or probe, and all that descends from it.
+    pub(super) fn kill_errand(&mut self, pid: Pid) {
+        for _ in 0..ROUNDS {
+            self.stale();
+            let family = self.children.family(vec![pid]);
+            let living: Vec<Stat> = family.into_iter().filter_map(procfs::stat).collect();
+            let mut any = false;
+            for stat in living.iter().filter(|stat| !stat.is_dead()) {
+                any |= kill::kill(stat, Signal::KILL);
+            }
+            if !any {
+                break;
+            }
+        }
+        kill::kill_group(pid, Signal::KILL);
+        kill::kill_child(pid, Signal::KILL);
     }
 
     /// The service is no more.
@@ -177,6 +222,14 @@ impl Families {
         self.sweeping.retain(|(swept, _)| *swept != service);
         let mut left =
             mode != KillMode::Main && self.signal_members(all, service, None, mode, signal);
+        // What is done for it ends with it, whatever may go on of it.
+        let errands = self.errands.iter().filter(|(_, of)| **of == service);
+        for (pid, _) in errands {
+            left = true;
+            if mode != KillMode::Tree && !kill::kill_group(*pid, signal) {
+                kill::kill_child(*pid, signal);
+            }
+        }
         if mode == KillMode::Tree {
             // It may be one of this service's; its end is told in a moment, and looked at again.
             left |= self
@@ -207,6 +260,12 @@ impl Families {
         signal: Signal,
     ) -> bool {
         let mut done: Vec<Identity> = Vec::new();
+        if signal == Signal::KILL
+            && mode == KillMode::Tree
+            && let Some(family) = self.of.get(service)
+        {
+            self.cgroups.kill(&family.name);
+        }
         for _ in 0..ROUNDS {
             let found = self.members(all, service, main, mode);
             let is_new = |stat: &&Stat| done.binary_search(&(stat.pid, stat.start)).is_err();
@@ -262,6 +321,11 @@ impl Families {
         };
         family.sort_unstable();
         family.into_iter().filter_map(procfs::stat).collect()
+    }
+
+    /// Is it a child of the server's?
+    pub(super) fn is_child(&mut self, pid: Pid) -> bool {
+        self.children.own().contains(&pid)
     }
 
     /// The children of a main process.
@@ -386,10 +450,21 @@ impl Families {
     ) -> Vec<Stat> {
         let mut roots = self.roots(all, service, main);
         for _ in 0..ROUNDS {
-            if roots.is_empty() {
+            let mut family = self.children.family(roots.clone());
+            if mode == KillMode::Tree
+                && let Some(known) = self.of.get(service)
+            {
+                // Whatever one did to hide, it did not leave its cgroup.
+                family.sort_unstable();
+                let hidden = self.cgroups.members(&known.name).into_iter();
+                let hidden: Vec<Pid> = hidden
+                    .filter(|pid| family.binary_search(pid).is_err())
+                    .collect();
+                family.extend(hidden);
+            }
+            if family.is_empty() {
                 break;
             }
-            let family = self.children.family(roots.clone());
             let mut living: Vec<Stat> = family.into_iter().filter_map(procfs::stat).collect();
             living.retain(|stat| !stat.is_dead());
             if !living.is_empty() {
@@ -464,7 +539,11 @@ impl Families {
                 .and_then(|name| all.find(&name))
         };
         let piped = || procfs::standard_descriptors(stat.pid).find_map(|inode| self.writer(inode));
-        let found = of(stat.session)
+        let found = self
+            .errands
+            .get(&stat.pid)
+            .copied()
+            .or_else(|| of(stat.session))
             .or_else(|| of(stat.group))
             .or_else(marked)
             .or_else(piped);

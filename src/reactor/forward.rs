@@ -5,8 +5,9 @@ use std::io;
 use std::os::fd::AsRawFd;
 
 use mio::unix::SourceFd;
-use mio::{Interest, Registry, Token};
+use mio::{Interest, Registry};
 
+use super::place::Place;
 use crate::sys::outlet::Outlet;
 use crate::sys::output::Stream;
 
@@ -33,7 +34,7 @@ struct Out {
 
 impl Forward {
     /// To 1 and 2, which are asked to tell when they can be written to.
-    pub(super) fn new(prefix: bool, registry: &Registry, tokens: [Token; 2]) -> Self {
+    pub(super) fn new(prefix: bool, registry: &Registry) -> Self {
         let outs = [1, 2].map(|number| Out {
             outlet: Outlet::standard(number),
             waiting: Vec::new(),
@@ -41,11 +42,11 @@ impl Forward {
             within: None,
             gone: false,
         });
-        for (out, token) in outs.iter().zip(tokens) {
+        for (number, out) in outs.iter().enumerate() {
             // A file is always ready and can't be watched; two descriptors of one pipe can.
             let _ = registry.register(
                 &mut SourceFd(&out.outlet.as_raw_fd()),
-                token,
+                Place::Output(number).token(),
                 Interest::WRITABLE,
             );
         }

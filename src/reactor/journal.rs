@@ -1,7 +1,16 @@
 //! The server's own log: one line a change of state.
 
-use crate::engine::{End, Failure, ServiceId, State, Supervisor};
-use crate::rpc::view::{self, look};
+use crate::engine::{Exit, Failure, ServiceId, State, Supervisor};
+use crate::rpc::view::{self, Reason, look};
+
+/// Logs that a service is healthy now, or is not.
+pub(super) fn health(name: std::rc::Rc<str>, healthy: bool) {
+    if healthy {
+        log::info!("{name}: healthy");
+    } else {
+        log::warn!("{name}: unhealthy");
+    }
+}
 
 /// Logs that a service is in another state.
 pub(super) fn changed(all: &Supervisor, id: ServiceId, from: State, to: State) {
@@ -23,16 +32,30 @@ pub(super) fn changed(all: &Supervisor, id: ServiceId, from: State, to: State) {
             pid, failure: None, ..
         } => log::info!("{name}: stopping (pid {pid})"),
         State::Stopping {
+            failure:
+                Some(
+                    failure @ (Failure::Health { .. }
+                    | Failure::Watchdog
+                    | Failure::Trouble
+                    | Failure::Hook { .. }),
+                ),
+            ..
+        } => {
+            let why = view::reason_text(service.spec(), &Reason::Failure(failure));
+            log::warn!("{name}: {why}; stopping it");
+        }
+        State::Stopping {
             failure: Some(_), ..
         } => {}
-        State::Exited { code: Some(code) } => log::info!("{name}: exited with code {code}"),
-        State::Exited { code: None } => log::info!("{name}: stopped"),
+        State::Exited { end } => match end.code() {
+            Some(code) => log::info!("{name}: exited with code {code}"),
+            None => log::info!("{name}: stopped"),
+        },
         State::Backoff { until, end } => {
             let delay = until.since(crate::sys::clock::now()).as_millis();
-            let how = if end == End::Success {
-                "exited with code 0".to_owned()
-            } else {
-                why()
+            let how = match end.exit().filter(|_| end.is_success()) {
+                Some(Exit::Code(code)) => format!("exited with code {code}"),
+                Some(Exit::Signal(_) | Exit::OutOfMemory) | None => why(),
             };
             log::warn!(
                 "{name}: {how}; restart {} in {delay} ms",
@@ -53,7 +76,9 @@ pub(super) fn changed(all: &Supervisor, id: ServiceId, from: State, to: State) {
         State::Failed { .. } => log::error!("{name}: failed: {}", why()),
         State::Spawning { pid, .. } => log::debug!("{name}: starting (pid {pid})"),
         State::Blocked { .. } => log::debug!("{name}: blocked"),
-        State::Forking | State::Clearing { .. } => {}
+        State::Starting { pid, .. } => log::debug!("{name}: not ready yet (pid {pid})"),
+        State::Preparing { .. } => log::debug!("{name}: running its pre_start hook"),
+        State::Forking | State::Clearing { .. } | State::Trailing { .. } => {}
         State::Inactive => log::debug!("{name}: inactive"),
     }
 }

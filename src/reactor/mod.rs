@@ -7,10 +7,15 @@ mod asks;
 mod boot;
 mod clients;
 mod ending;
+mod errands;
 mod family;
 mod files;
 mod forward;
+mod hear;
 mod journal;
+mod launch;
+mod place;
+mod probes;
 mod role;
 mod runs;
 mod serve;
@@ -25,25 +30,30 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Interest, Poll};
 use serde_json::Value;
 
 use self::boot::Boot;
 pub use self::boot::shell;
 use self::clients::{ClientId, Clients};
 use self::ending::Closing;
+use self::errands::Errands;
 use self::family::Families;
 use self::files::Files;
 use self::forward::Forward;
+use self::place::Place;
+use self::probes::Probes;
 pub use self::role::{Container, Ending, Machine, Role};
 use self::runs::Runs;
 use crate::config::Dirs;
 use crate::engine::spec::Program;
 use crate::engine::{
-    Action, Command, Event, Outcome, Patience, Pid, ServiceId, Signal, SpawnError, Spec, State,
-    Step, Supervisor, Table, Ticket,
+    Action, Command, Errand, ErrandId, Event, Outcome, Patience, Pid, ServiceId, Signal,
+    SpawnError, Spec, State, Step, Supervisor, Table, Ticket,
 };
+use crate::rpc::view::Said;
 use crate::rpc::{self, Form};
+use crate::sys::cgroup::Cgroups;
 use crate::sys::clock::{self, Alarm};
 use crate::sys::console::Console;
 use crate::sys::ledger::{Entry, Ledger};
@@ -63,14 +73,6 @@ pub struct Options {
     /// What the server is to the system.
     pub role: Role,
 }
-
-const SIGNALS: Token = Token(0);
-const ALARM: Token = Token(1);
-const LISTENER: Token = Token(2);
-/// The output of a container. What waits for it is written at the end of every turn.
-const OUTPUTS: [Token; 2] = [Token(3), Token(4)];
-/// Places in tables follow: even ones are pipes, odd ones clients.
-const FIRST: usize = 6;
 
 /// Dead children in one turn; the sockets are looked at between.
 const DEAD_A_TURN: usize = 256;
@@ -112,6 +114,13 @@ pub struct Reactor {
     deeds_left: usize,
     runs: Runs,
     families: Families,
+    cgroups: Rc<Cgroups>,
+    errands: Errands,
+    probes: Probes,
+    /// What services said of their runs.
+    said: Table<Said>,
+    /// Who is to be the main process of a service, once it is our child.
+    successors: Table<Pid>,
     clients: Clients,
     files: Files,
     /// At most one for each client.
@@ -152,6 +161,11 @@ enum Deed {
         service: ServiceId,
         pid: Pid,
         signal: Signal,
+    },
+    Errand {
+        service: ServiceId,
+        errand: ErrandId,
+        what: Errand,
     },
 }
 
@@ -198,21 +212,30 @@ impl Reactor {
         let registry = poll.registry();
         registry.register(
             &mut SourceFd(&signals.as_raw_fd()),
-            SIGNALS,
+            Place::Signals.token(),
             Interest::READABLE,
         )?;
-        registry.register(&mut SourceFd(&alarm.as_raw_fd()), ALARM, Interest::READABLE)?;
+        registry.register(
+            &mut SourceFd(&alarm.as_raw_fd()),
+            Place::Alarm.token(),
+            Interest::READABLE,
+        )?;
         if let Some(door) = &mut door {
-            registry.register(&mut door.listener.socket, LISTENER, Interest::READABLE)?;
+            let token = Place::Listener.token();
+            registry.register(&mut door.listener.socket, token, Interest::READABLE)?;
         }
         let (forward, main) = match &options.role {
             Role::Server | Role::Machine(_) => (None, None),
             Role::Container(container) => (
-                Some(Forward::new(container.prefix, registry, OUTPUTS)),
+                Some(Forward::new(container.prefix, registry)),
                 container.main.clone(),
             ),
         };
-        let families = Families::new(server_mark(door.as_ref().map(|door| &door.listener))?);
+        let mark = server_mark(door.as_ref().map(|door| &door.listener))?;
+        let cgroups = Rc::new(Cgroups::find(&mark));
+        let families = Families::new(mark, Rc::clone(&cgroups));
+        let is_machine = matches!(options.role, Role::Machine(_));
+        let slate = Slate { null, open_files };
         let mut reactor = Self {
             poll,
             signals,
@@ -223,12 +246,17 @@ impl Reactor {
             problem: None,
             closing: Closing::default(),
             console: Console::default(),
-            supervisor: Supervisor::default(),
+            supervisor: Supervisor::salted(clock::salt()),
             inbox: VecDeque::new(),
             deeds: VecDeque::new(),
             deeds_left: DEEDS_ALONE,
-            runs: Runs::new(Slate { null, open_files }, forward),
+            runs: Runs::new(slate, forward, is_machine, Rc::clone(&cgroups)),
             families,
+            cgroups,
+            errands: Errands::default(),
+            probes: Probes::default(),
+            said: Table::default(),
+            successors: Table::default(),
             clients: Clients::default(),
             files: Files::new(options.dirs, main),
             tickets: Vec::new(),
@@ -289,29 +317,37 @@ impl Reactor {
         let mut inbox = std::mem::take(&mut self.inbox);
         self.runs.go_on(&mut |event| inbox.push_back(event));
         for event in events.iter() {
-            match event.token() {
-                SIGNALS => signalled = true,
-                ALARM => {
+            match Place::of(event.token()) {
+                Place::Signals => signalled = true,
+                Place::Alarm => {
                     self.alarm.drain();
                     inbox.push_back(Event::Deadline);
                 }
-                LISTENER => connections = true,
-                token if OUTPUTS.contains(&token) => {}
-                Token(token) if token % 2 == 0 => {
-                    let slot = (token - FIRST) / 2;
+                Place::Listener => connections = true,
+                Place::Output(_) | Place::Syslog | Place::Writer => {}
+                Place::Pipe(slot) => {
                     let closed = event.is_read_closed();
                     self.runs.ready(slot, closed, &mut |event| {
                         inbox.push_back(event);
                     });
                 }
-                Token(token) => {
+                Place::Client(slot) => {
                     let gone = event.is_read_closed() && event.is_write_closed();
-                    self.client_event((token - FIRST) / 2, gone);
+                    self.client_event(slot, gone);
+                }
+                Place::Probe(slot) => {
+                    let registry = self.poll.registry();
+                    if let Some(verdict) = self.probes.ready(slot, registry) {
+                        self.probed(verdict);
+                    }
                 }
             }
         }
+        inbox.append(&mut self.inbox);
         self.inbox = inbox;
         dead |= signalled && self.take_signals();
+        self.handle_inbox();
+        self.hear();
         self.handle_inbox();
         if dead {
             self.take_dead();
@@ -364,7 +400,16 @@ impl Reactor {
                 self.runs.before_exit(service, &mut |event| {
                     inbox.push_back(event);
                 });
+                self.handle_inbox();
+                self.hear();
+                self.handle_inbox();
+                self.hand_over(service, pid);
+                let name = self.name(service);
+                let exit = self.runs.note_exit(service, &name, exit);
                 self.inbox.push_back(Event::Exited { pid, exit });
+                self.handle_inbox();
+            } else {
+                self.errand_ends(pid, exit);
                 self.handle_inbox();
             }
             self.shell_ends(pid);
@@ -411,6 +456,11 @@ impl Reactor {
                 let fact = self.spawn(service);
                 self.inbox.push_back(fact);
             }
+            Deed::Errand {
+                service,
+                errand,
+                what,
+            } => self.set_out(service, errand, what),
             Deed::Kill {
                 service,
                 pid,
@@ -456,6 +506,23 @@ impl Reactor {
                     kill::kill_child(pid, signal);
                 }
             }
+            Action::Refresh { pid, signal } => drop(kill::kill_child(pid, signal)),
+            Action::Errand {
+                service,
+                errand,
+                what,
+            } => self.deeds.push_back(Deed::Errand {
+                service,
+                errand,
+                what,
+            }),
+            Action::Recall { service, errand } => self.recall(service, errand),
+            Action::Health { service, healthy } => journal::health(self.name(service), healthy),
+            Action::Sequel {
+                service,
+                follow,
+                end,
+            } => self.sequel(service, &follow, end),
             Action::Changed { service, from, to } => {
                 journal::changed(&self.supervisor, service, from, to);
                 if !matches!(to, State::Blocked { .. } | State::Forking) {
@@ -483,6 +550,7 @@ impl Reactor {
         let gone = SpawnError {
             step: Step::Fork,
             errno: 0,
+            item: 0,
         };
         let spec = self
             .supervisor
@@ -496,24 +564,16 @@ impl Reactor {
                 scarce: false,
             };
         };
-        let outside = self.outside(service, program);
-        if let Some(text) = outside.text() {
-            // Looked at every other second, told once.
-            if self.obstacles.get(service) != Some(&text) {
-                log::warn!("{}: {text}", spec.name);
-            }
-            if program.kill_others {
-                self.kill_others(service, program);
-            }
-            self.obstacles.insert(service, text);
+        if self.is_obstructed(service, spec, program) {
             return Event::Obstructed { service };
         }
+        self.said.remove(service);
+        self.successors.remove(service);
         let stdio = self.stdio(spec, program);
-        let token = |slot| Token(FIRST + slot * 2);
         let registry = self.poll.registry();
         match self
             .runs
-            .spawn(service, spec, stdio, &mut self.families, registry, token)
+            .spawn(service, spec, stdio, &mut self.families, registry)
         {
             Ok(pid) => {
                 let place = service.index();
@@ -532,6 +592,22 @@ impl Reactor {
                 scarce,
             },
         }
+    }
+
+    /// Is a process outside in its way?
+    fn is_obstructed(&mut self, service: ServiceId, spec: &Spec, program: &Program) -> bool {
+        let Some(text) = self.outside(service, program).text() else {
+            return false;
+        };
+        // Looked at every other second, told once.
+        if self.obstacles.get(service) != Some(&text) {
+            log::warn!("{}: {text}", spec.name);
+        }
+        if program.kill_others {
+            self.kill_others(service, program);
+        }
+        self.obstacles.insert(service, text);
+        true
     }
 
     /// What a service's standard descriptors are.
@@ -567,6 +643,10 @@ impl Reactor {
         log::info!("{name}: removed");
         self.runs.removed(service);
         self.families.removed(service);
+        self.cgroups.remove(name);
+        self.errands.removed(service);
+        self.said.remove(service);
+        self.successors.remove(service);
         self.obstacles.remove(service);
     }
 
@@ -603,6 +683,7 @@ impl Reactor {
         for client in self.clients.all() {
             self.clients.write(client);
         }
+        self.cgroups.end();
         log::info!("everything is stopped");
     }
 

@@ -1,23 +1,26 @@
 //! The processes of services as the shell sees them: how they are started, what they write.
 
-use std::ffi::{CString, OsString};
-use std::io;
+use std::collections::BTreeMap;
 use std::os::fd::AsRawFd;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::rc::Rc;
+use std::time::Duration;
 
 use mio::unix::SourceFd;
-use mio::{Interest, Registry, Token};
+use mio::{Interest, Registry};
 
 use super::family::{Families, MARK};
 use super::forward::Forward;
-use crate::config;
-use crate::engine::spec::{Exec, Program};
-use crate::engine::{Event, Pid, ServiceId, SpawnError, Spec, Step, Table, Time};
+use super::launch::{Environment, UNUSABLE, told};
+use super::place::Place;
+use crate::engine::spec::{Exec, Program, Readiness};
+use crate::engine::{Event, Exit, Pid, ServiceId, Signal, SpawnError, Spec, Step, Table, Time};
+use crate::sys::cgroup::Cgroups;
 use crate::sys::clock;
+use crate::sys::kill;
+use crate::sys::notify::{Datagram, Datagrams};
 use crate::sys::output::{Lines, LogLine, Ring, Stream};
-use crate::sys::pipe::{Input, Reader};
-use crate::sys::process::{self, Launch, Slate, Stdio};
+use crate::sys::pipe::{self, Input, Reader};
+use crate::sys::process::{self, Child, Slate, Stdio};
 
 /// Bytes read from a pipe at once: what a pipe holds (`pipe(7)`).
 const READ_BYTES: usize = 64 << 10;
@@ -29,8 +32,8 @@ const READS_A_TURN: usize = 4;
 /// (`/proc/sys/fs/pipe-max-size`), and some.
 const READS_AT_EXIT: usize = 20;
 
-/// Where programs are looked for if nothing says otherwise (as `execvp(3)` of most systems).
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Datagrams of one service in one turn.
+const DATAGRAMS_A_TURN: usize = 64;
 
 /// Processes and their pipes.
 pub(super) struct Runs {
@@ -41,13 +44,19 @@ pub(super) struct Runs {
     /// Pipes that may hold more than was read in this turn.
     busy: Vec<usize>,
     slate: Slate,
-    /// The server's environment.
-    environment: Vec<(OsString, CString)>,
+    environment: Environment,
+    cgroups: Rc<Cgroups>,
     buffer: Box<[u8]>,
     /// Where output goes on to.
     forward: Option<Forward>,
     /// Pipes that are not read while too much waits there.
     paused: Vec<usize>,
+    /// What services said by `sd_notify(3)` and is still to be heard.
+    said: Vec<(ServiceId, Datagram)>,
+    /// Why errands did not become their programs.
+    not_run: BTreeMap<Pid, SpawnError>,
+    /// The last lines of probes.
+    last_lines: BTreeMap<Pid, String>,
 }
 
 /// What is kept of a service over its runs.
@@ -59,55 +68,82 @@ struct Run {
     pipes: Vec<usize>,
     /// Processor time at the last look, in ticks, and when that was.
     used: Option<(u64, Time)>,
+    /// The text that makes it ready, and its main process.
+    awaited: Option<(String, Pid)>,
+    /// How its last main process ended.
+    exit: Option<Exit>,
+    /// How many of its processes had been killed for memory when it was started.
+    memory_kills: u64,
 }
 
 struct Pipe {
     service: ServiceId,
     name: Rc<str>,
-    reader: Reader,
     use_: Use,
 }
 
 /// What a pipe is for.
 enum Use {
     /// Tells of exec.
-    Exec(Pid),
+    Exec(Pid, Reader),
     /// Output.
-    Output(Stream, Lines),
+    Output(Stream, Lines, Reader),
+    /// Tells of readiness by a newline.
+    Ready(Pid, Reader),
+    /// Tells of readiness and more by datagrams.
+    Notify(Datagrams),
+    /// Tells of the exec of an errand.
+    ErrandExec(Pid, Reader),
+    /// What a probe writes; its last line is kept.
+    Quiet(Pid, Lines, Reader),
 }
+
+impl Use {
+    fn number(&self) -> i32 {
+        match self {
+            Self::Exec(_, reader)
+            | Self::Output(_, _, reader)
+            | Self::Ready(_, reader)
+            | Self::ErrandExec(_, reader)
+            | Self::Quiet(_, _, reader) => reader.as_raw_fd(),
+            Self::Notify(socket) => socket.as_raw_fd(),
+        }
+    }
+}
+
+/// Why there is no process; scarce says that the machine was out of something.
+type NoProcess = (SpawnError, bool);
 
 impl Runs {
     /// No runs yet.
     #[must_use]
-    pub(super) fn new(slate: Slate, forward: Option<Forward>) -> Self {
-        let entry = |(name, value): (OsString, OsString)| {
-            let mut bytes = name.as_bytes().to_vec();
-            bytes.push(b'=');
-            bytes.extend(value.as_bytes());
-            Some((name, CString::new(bytes).ok()?))
-        };
-        // The mark is set for each service; the server's own must not stand beside it.
-        let environment = std::env::vars_os()
-            .filter(|(name, _)| name != MARK)
-            .filter_map(entry)
-            .collect();
+    pub(super) fn new(
+        slate: Slate,
+        forward: Option<Forward>,
+        is_private: bool,
+        cgroups: Rc<Cgroups>,
+    ) -> Self {
         Self {
             runs: Table::default(),
             pipes: Vec::new(),
             free: Vec::new(),
             busy: Vec::new(),
             slate,
-            environment,
+            environment: Environment::new(is_private),
+            cgroups,
             buffer: vec![0; READ_BYTES].into(),
             forward,
             paused: Vec::new(),
+            said: Vec::new(),
+            not_run: BTreeMap::new(),
+            last_lines: BTreeMap::new(),
         }
     }
 
     /// Starts the program of a service.
     ///
     /// # Errors
-    /// If there is no process; scarce says that the machine was out of something.
+    /// If there is no process.
     pub(super) fn spawn(
         &mut self,
         service: ServiceId,
@@ -115,57 +151,201 @@ impl Runs {
         stdio: Stdio,
         families: &mut Families,
         registry: &Registry,
-        token: impl Fn(usize) -> Token,
-    ) -> Result<Pid, (SpawnError, bool)> {
-        let program = spec.program().ok_or_else(unusable)?;
-        let launch = self.launch(&spec.name, program, stdio, families)?;
+    ) -> Result<Pid, NoProcess> {
+        let program = spec.program().ok_or((UNUSABLE, false))?;
+        self.quit_notify(service);
+        let mut more = vec![(MARK, families.mark(&spec.name))];
+        let notify = self.notify_socket(spec, &mut more)?;
+        let cgroup = self.cgroup(spec, program);
+        let launched = self
+            .environment
+            .launch(program, &program.exec, stdio, &more, cgroup);
+        let mut launch = launched.map_err(|error| (error, false))?;
+        let ready = match spec.readiness {
+            Readiness::Fd(number) => {
+                let (reader, writer) = pipe::pipe().map_err(scarce)?;
+                launch.pass = Some((writer, number));
+                Some(reader)
+            }
+            Readiness::Spawn
+            | Readiness::Exit
+            | Readiness::Health
+            | Readiness::Notify
+            | Readiness::Log(_) => None,
+        };
         let child = process::spawn(&launch, &self.slate)
             .map_err(|error| (error, process::is_scarcity(error)))?;
+        drop(launch);
         let pid = child.pid;
         let inodes = child
             .output
             .as_ref()
             .map(|pipes| pipes.each_ref().map(Reader::inode));
-        families.began(service, pid, inodes);
+        families.began(service, &spec.name, pid, inodes);
+        let memory_kills = self.cgroups.memory_kills(&spec.name);
         let run = self.runs.or_default(service);
         run.buffer_lines = spec.logging.buffer_lines;
         run.used = None;
-        let output = |stream| Use::Output(stream, Lines::default());
-        let exec = [(child.exec, Use::Exec(pid))].into_iter();
-        let streams = [output(Stream::Stdout), output(Stream::Stderr)];
-        let outputs = child.output.into_iter().flatten().zip(streams);
-        for (reader, use_) in exec.chain(outputs) {
+        run.memory_kills = memory_kills;
+        run.awaited = match &spec.readiness {
+            Readiness::Log(text) => Some((text.clone(), pid)),
+            Readiness::Spawn
+            | Readiness::Exit
+            | Readiness::Health
+            | Readiness::Notify
+            | Readiness::Fd(_) => None,
+        };
+        let mut uses = vec![Use::Exec(pid, child.exec)];
+        uses.extend(child.output.into_iter().flat_map(outputs));
+        uses.extend(ready.map(|reader| Use::Ready(pid, reader)));
+        uses.extend(notify.map(Use::Notify));
+        self.watch(service, &spec.name, pid, uses, registry)?;
+        Ok(pid)
+    }
+
+    /// Starts a hook or an exec probe of a service. What a probe writes is kept out of the log.
+    ///
+    /// # Errors
+    /// If there is no process.
+    pub(super) fn spawn_errand(
+        &mut self,
+        service: ServiceId,
+        spec: &Spec,
+        (exec, is_quiet): (&Exec, bool),
+        main: Option<Pid>,
+        families: &mut Families,
+        registry: &Registry,
+    ) -> Result<Pid, NoProcess> {
+        let program = spec.program().ok_or((UNUSABLE, false))?;
+        let exit = self.runs.get(service).and_then(|run| run.exit);
+        let mut more = told(spec, main, exit);
+        more.push((MARK, families.mark(&spec.name)));
+        let stdio = Stdio::Kept { own_input: false };
+        let cgroup = self.cgroup(spec, program);
+        let launched = self.environment.launch(program, exec, stdio, &more, cgroup);
+        let launch = launched.map_err(|error| (error, false))?;
+        let child = process::spawn(&launch, &self.slate)
+            .map_err(|error| (error, process::is_scarcity(error)))?;
+        let Child { pid, exec, output } = child;
+        families.errand_began(service, pid);
+        self.runs.or_default(service).buffer_lines = spec.logging.buffer_lines;
+        let mut uses = vec![Use::ErrandExec(pid, exec)];
+        if is_quiet {
+            let quiet = |reader| Use::Quiet(pid, Lines::default(), reader);
+            uses.extend(output.into_iter().flatten().map(quiet));
+        } else {
+            uses.extend(output.into_iter().flat_map(outputs));
+        }
+        self.watch(service, &spec.name, pid, uses, registry)?;
+        Ok(pid)
+    }
+
+    /// A pipe that can't be watched is one that the service fills and waits on for ever: no such
+    /// run. The child is an orphan then, and collected as such.
+    fn watch(
+        &mut self,
+        service: ServiceId,
+        name: &Rc<str>,
+        pid: Pid,
+        uses: Vec<Use>,
+        registry: &Registry,
+    ) -> Result<(), NoProcess> {
+        for use_ in uses {
             let slot = self.free.pop().unwrap_or(self.pipes.len());
             if slot == self.pipes.len() {
                 self.pipes.push(None);
             }
-            // A pipe that can't be watched is one that the service fills and waits on for ever: no
-            // such run. The child is an orphan then, and collected as such.
-            if let Err(error) = registry.register(
-                &mut SourceFd(&reader.as_raw_fd()),
-                token(slot),
-                Interest::READABLE,
-            ) {
-                crate::sys::kill::kill_child(pid, crate::engine::Signal::KILL);
+            let token = Place::Pipe(slot).token();
+            let number = use_.number();
+            let registered = registry.register(&mut SourceFd(&number), token, Interest::READABLE);
+            if let Err(error) = registered {
+                kill::kill_child(pid, Signal::KILL);
                 self.free.push(slot);
-                let errno = error.raw_os_error().unwrap_or_default();
                 return Err((
                     SpawnError {
                         step: Step::Fork,
-                        errno,
+                        errno: error.raw_os_error().unwrap_or_default(),
+                        item: 0,
                     },
                     true,
                 ));
             }
             self.pipes[slot] = Some(Pipe {
                 service,
-                name: Rc::clone(&spec.name),
-                reader,
+                name: Rc::clone(name),
                 use_,
             });
             self.runs.or_default(service).pipes.push(slot);
         }
-        Ok(pid)
+        Ok(())
+    }
+
+    /// The socket for what the service says of itself, if it is going to.
+    fn notify_socket(
+        &self,
+        spec: &Spec,
+        more: &mut Vec<(&'static str, String)>,
+    ) -> Result<Option<Datagrams>, NoProcess> {
+        if spec.readiness != Readiness::Notify && spec.watchdog.is_none() {
+            return Ok(None);
+        }
+        let (socket, name) = Datagrams::unnamed().map_err(|error| {
+            let errno = error.raw_os_error().unwrap_or_default();
+            scarce(nix::Error::from_raw(errno))
+        })?;
+        more.push(("NOTIFY_SOCKET", name));
+        let usec = spec.watchdog.as_ref().map(Duration::as_micros);
+        more.extend(usec.map(|usec| ("WATCHDOG_USEC", usec.to_string())));
+        Ok(Some(socket))
+    }
+
+    /// What the last run says is nothing to the next one.
+    fn quit_notify(&mut self, service: ServiceId) {
+        let slots = self.runs.get(service).map(|run| run.pipes.clone());
+        for slot in slots.unwrap_or_default() {
+            let is_notify = |pipe: &Pipe| matches!(pipe.use_, Use::Notify(_));
+            if self.pipes[slot].as_ref().is_some_and(is_notify) {
+                self.close(slot);
+            }
+        }
+        self.said.retain(|(said, _)| *said != service);
+    }
+
+    fn cgroup(&self, spec: &Spec, program: &Program) -> Option<std::fs::File> {
+        let (cgroup, unmet) = self.cgroups.prepare(&spec.name, &program.resources);
+        for text in unmet {
+            log::warn!("{}: resources: {text}", spec.name);
+        }
+        cgroup
+    }
+
+    /// How the main process of a service ended. If the kernel killed it for memory, that is said.
+    pub(super) fn note_exit(&mut self, service: ServiceId, name: &str, exit: Exit) -> Exit {
+        let kills = match exit {
+            Exit::Signal(9) => self.cgroups.memory_kills(name),
+            Exit::Code(_) | Exit::Signal(_) | Exit::OutOfMemory => 0,
+        };
+        let Some(run) = self.runs.get_mut(service) else {
+            return exit;
+        };
+        let exit = if kills > run.memory_kills {
+            Exit::OutOfMemory
+        } else {
+            exit
+        };
+        run.exit = Some(exit);
+        run.awaited = None;
+        exit
+    }
+
+    /// What services said of themselves since this was asked last.
+    pub(super) fn take_said(&mut self) -> Vec<(ServiceId, Datagram)> {
+        std::mem::take(&mut self.said)
+    }
+
+    /// Why an errand did not become its program, and the last line it wrote; neither is kept.
+    pub(super) fn take_errand(&mut self, pid: Pid) -> (Option<SpawnError>, Option<String>) {
+        (self.not_run.remove(&pid), self.last_lines.remove(&pid))
     }
 
     /// A pipe has something to read, or has been closed.
@@ -268,24 +448,104 @@ impl Runs {
         let Some(Some(pipe)) = self.pipes.get_mut(slot) else {
             return false;
         };
-        if let Use::Exec(pid) = pipe.use_ {
-            let Some(told) = process::read_exec(&mut pipe.reader) else {
-                return false;
-            };
-            inbox(match told {
-                Ok(()) => Event::Started { pid },
-                Err(error) => Event::ExecFailed { pid, error },
-            });
-            self.close(slot);
-            return false;
+        let service = pipe.service;
+        match &mut pipe.use_ {
+            Use::Exec(pid, reader) => {
+                let Some(told) = process::read_exec(reader) else {
+                    return false;
+                };
+                let pid = *pid;
+                inbox(match told {
+                    Ok(()) => Event::Started { pid },
+                    Err(error) => Event::ExecFailed { pid, error },
+                });
+                self.close(slot);
+                false
+            }
+            Use::ErrandExec(pid, reader) => {
+                let Some(told) = process::read_exec(reader) else {
+                    return false;
+                };
+                let pid = *pid;
+                self.not_run.extend(told.err().map(|error| (pid, error)));
+                self.close(slot);
+                false
+            }
+            Use::Ready(pid, reader) => {
+                let mut buffer = [0; 64];
+                let (pid, input) = (*pid, reader.read(&mut buffer));
+                match input {
+                    Input::Nothing => return false,
+                    Input::End => self.close(slot),
+                    Input::Bytes(count) if buffer[..count].contains(&b'\n') => {
+                        self.close(slot);
+                        self.settle_exec(service, inbox);
+                        inbox(Event::Ready { pid });
+                    }
+                    Input::Bytes(_) => return true,
+                }
+                false
+            }
+            Use::Notify(socket) => {
+                let mut taken = Vec::new();
+                while taken.len() < DATAGRAMS_A_TURN
+                    && let Some(datagram) = socket.take()
+                {
+                    taken.push((service, datagram));
+                }
+                let more = taken.len() == DATAGRAMS_A_TURN;
+                if !taken.is_empty() {
+                    self.settle_exec(service, inbox);
+                }
+                self.said.append(&mut taken);
+                more
+            }
+            Use::Quiet(pid, lines, reader) => {
+                let pid = *pid;
+                let mut last = None;
+                let input = reader.read(&mut self.buffer);
+                match input {
+                    Input::Nothing => return false,
+                    Input::Bytes(count) => {
+                        lines.push(&self.buffer[..count], |line, _| last = Some(line.to_vec()));
+                    }
+                    Input::End => lines.finish(|line| last = Some(line.to_vec())),
+                }
+                let last = last.map(|line| String::from_utf8_lossy(&line).into_owned());
+                self.last_lines.extend(last.map(|line| (pid, line)));
+                if input == Input::End {
+                    self.close(slot);
+                }
+                input != Input::End
+            }
+            Use::Output(..) => self.read_output(slot, closed, inbox),
         }
-        let Use::Output(stream, lines) = &mut pipe.use_ else {
+    }
+
+    /// Whether exec went well is told before anything the program says.
+    fn settle_exec(&mut self, service: ServiceId, inbox: &mut impl FnMut(Event)) {
+        let slots = self.runs.get(service).map(|run| run.pipes.clone());
+        for slot in slots.unwrap_or_default() {
+            let is_exec = |pipe: &Pipe| matches!(pipe.use_, Use::Exec(..));
+            if self.pipes[slot].as_ref().is_some_and(is_exec) {
+                self.read(slot, true, inbox);
+            }
+        }
+    }
+
+    fn read_output(&mut self, slot: usize, closed: bool, inbox: &mut impl FnMut(Event)) -> bool {
+        let Some(Some(Pipe {
+            service,
+            name,
+            use_: Use::Output(stream, lines, reader),
+        })) = self.pipes.get_mut(slot)
+        else {
             return false;
         };
-        let (stream, at_ms) = (*stream, clock::unix_ms());
-        let Some(run) = self.runs.get_mut(pipe.service) else {
+        let (service, stream, at_ms) = (*service, *stream, clock::unix_ms());
+        let Some(run) = self.runs.get_mut(service) else {
             // Of a removed service: it may go on writing, nobody keeps it.
-            return match pipe.reader.read(&mut self.buffer) {
+            return match reader.read(&mut self.buffer) {
                 Input::Nothing => false,
                 Input::Bytes(_) => true,
                 Input::End => {
@@ -295,13 +555,20 @@ impl Runs {
             };
         };
         let most = run.buffer_lines;
+        let mut is_ready = None;
         let mut keep = |line: &[u8], ends: bool| {
             run.log.push(at_ms, stream, line, most);
+            if let Some((text, pid)) = &run.awaited
+                && contains(line, text.as_bytes())
+            {
+                is_ready = Some(*pid);
+            }
             if let Some(forward) = &mut self.forward {
-                forward.push(stream, slot, &pipe.name, line, ends);
+                forward.push(stream, slot, name, line, ends);
             }
         };
-        match pipe.reader.read(&mut self.buffer) {
+        let input = reader.read(&mut self.buffer);
+        let more = match input {
             Input::Nothing => false,
             Input::Bytes(count) => {
                 lines.push(&self.buffer[..count], keep);
@@ -309,10 +576,18 @@ impl Runs {
             }
             Input::End => {
                 lines.finish(|line| keep(line, true));
-                self.close(slot);
                 false
             }
+        };
+        if let Some(pid) = is_ready {
+            run.awaited = None;
+            self.settle_exec(service, inbox);
+            inbox(Event::Ready { pid });
         }
+        if input == Input::End {
+            self.close(slot);
+        }
+        more
     }
 
     fn close(&mut self, slot: usize) {
@@ -324,93 +599,29 @@ impl Runs {
         }
     }
 
-    fn launch(
-        &self,
-        name: &Rc<str>,
-        program: &Program,
-        stdio: Stdio,
-        families: &Families,
-    ) -> Result<Launch, (SpawnError, bool)> {
-        let text = |bytes: Vec<u8>| CString::new(bytes).map_err(|_| unusable());
-        let words = match &program.exec {
-            Exec::Words(words) => words.clone(),
-            Exec::Line(line) => config::words(line)
-                .unwrap_or_else(|| vec!["/bin/sh".to_owned(), "-c".to_owned(), line.clone()]),
-        };
-        let first = words.first().ok_or_else(unusable)?;
-        let programs = self
-            .places(first, program)
-            .into_iter()
-            .map(text)
-            .collect::<Result<_, _>>()?;
-        let mut environment: Vec<CString> = self
-            .environment
-            .iter()
-            .filter(|(known, _)| {
-                known
-                    .to_str()
-                    .is_none_or(|known| !program.env.contains_key(known))
-            })
-            .map(|(_, entry)| entry.clone())
-            .collect();
-        for (key, value) in &program.env {
-            environment.push(text(format!("{key}={value}").into_bytes())?);
-        }
-        environment.push(text(
-            format!("{MARK}={}", families.mark(name)).into_bytes(),
-        )?);
-        Ok(Launch {
-            programs,
-            arguments: words
-                .into_iter()
-                .map(|word| text(word.into_bytes()))
-                .collect::<Result<_, _>>()?,
-            environment,
-            dir: program
-                .dir
-                .as_ref()
-                .map(|dir| text(dir.clone().into_os_string().into_vec()))
-                .transpose()?,
-            stdio,
-        })
-    }
-
-    /// Where a program of that name may be: itself if it names a path, else along PATH.
-    fn places(&self, first: &str, program: &Program) -> Vec<Vec<u8>> {
-        if first.contains('/') {
-            return vec![first.as_bytes().to_vec()];
-        }
-        let path = self.path(program);
-        let dirs = path
-            .split(':')
-            .map(|dir| if dir.is_empty() { "." } else { dir });
-        dirs.map(|dir| format!("{dir}/{first}").into_bytes())
-            .collect()
-    }
-
     /// The PATH a program is looked for in.
     #[must_use]
     pub(super) fn path(&self, program: &Program) -> String {
-        let own = || std::env::var("PATH").ok();
-        program
-            .env
-            .get("PATH")
-            .cloned()
-            .or_else(own)
-            .unwrap_or_else(|| DEFAULT_PATH.to_owned())
+        self.environment.path(program)
     }
 }
 
-/// A text that the kernel can't take, because it holds a NUL; configuration refuses those.
-fn unusable() -> (SpawnError, bool) {
-    let errno = io::Error::from(nix::Error::EINVAL)
-        .raw_os_error()
-        .unwrap_or_default();
-    (
-        SpawnError {
-            step: Step::Exec,
-            errno,
-        },
-        false,
-    )
+fn outputs([stdout, stderr]: [Reader; 2]) -> [Use; 2] {
+    [
+        Use::Output(Stream::Stdout, Lines::default(), stdout),
+        Use::Output(Stream::Stderr, Lines::default(), stderr),
+    ]
+}
+
+fn scarce(errno: nix::Error) -> NoProcess {
+    let error = SpawnError {
+        step: Step::Fork,
+        errno: errno as i32,
+        item: 0,
+    };
+    (error, process::is_scarcity(error))
+}
+
+fn contains(line: &[u8], text: &[u8]) -> bool {
+    !text.is_empty() && line.windows(text.len()).any(|part| part == text)
 }

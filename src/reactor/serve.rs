@@ -3,11 +3,11 @@
 use std::io;
 use std::time::Duration;
 
-use mio::Token;
 use serde_json::Value;
 
 use super::clients::ClientId;
-use super::{Asker, FIRST, Reactor};
+use super::place::Place;
+use super::{Asker, Reactor};
 use crate::engine::{Command, Event, Patience, Ticket};
 use crate::rpc::{self, Code, Form, Refusal, Scene, Todo};
 use crate::sys::clock;
@@ -20,7 +20,7 @@ const CONNECTIONS_A_TURN: usize = 64;
 
 impl Reactor {
     pub(super) fn accept(&mut self) {
-        let token = |slot| Token(FIRST + 1 + slot * 2);
+        let token = |slot| Place::Client(slot).token();
         for _ in 0..CONNECTIONS_A_TURN {
             let Some(door) = &self.door else { return };
             match door.listener.socket.accept() {
@@ -90,6 +90,8 @@ impl Reactor {
             all: &self.supervisor,
             now: clock::now(),
             obstacles: &self.obstacles,
+            notes: self.errands.notes(),
+            said: &self.said,
         };
         let todo = rpc::dispatch(&request, &scene);
         let answer = match todo {

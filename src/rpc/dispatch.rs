@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::text;
-use super::view::{self, look};
+use super::view::{self, Aside, Note, Said, look};
 use super::wire::{Code, Refusal, Request};
 use crate::engine::{
     Command, Goal, Service, ServiceId, Signal, Supervisor, Table, Time, UnknownSignal,
@@ -19,6 +19,10 @@ pub struct Scene<'a> {
     pub now: Time,
     /// What processes outside hold services back, as last seen.
     pub obstacles: &'a Table<String>,
+    /// What the last probes brought.
+    pub notes: &'a Table<Note>,
+    /// What services say of themselves.
+    pub said: &'a Table<Said>,
 }
 
 /// What is to be done for a request.
@@ -188,12 +192,12 @@ pub fn dispatch(request: &Request, scene: &Scene<'_>) -> Result<Todo, Refusal> {
         "service.list_full" => Todo::Answer(list_full(all)),
         "service.status" => {
             let (id, service) = p.readable(all)?;
-            Todo::Answer(view::status(
-                all,
-                id,
-                service,
-                scene.obstacles.get(id).map(String::as_str),
-            ))
+            let aside = Aside {
+                obstacle: scene.obstacles.get(id).map(String::as_str),
+                note: scene.notes.get(id),
+                said: scene.said.get(id),
+            };
+            Todo::Answer(view::status(all, id, service, aside, scene.now))
         }
         "service.status_full" => {
             let (id, service) = p.readable(all)?;
@@ -215,6 +219,11 @@ pub fn dispatch(request: &Request, scene: &Scene<'_>) -> Result<Todo, Refusal> {
         "debug.state" => Todo::Ask(Ask::DebugState),
         "debug.process_tree" => Todo::Ask(Ask::ProcessTree(p.readable(all)?.0)),
         "service.set" => Todo::Ask(Ask::Set(request.params.clone())),
+        "service.reload" if p.0.get("name").is_some() => {
+            let service = p.mutable(all)?;
+            let wait = Some(p.timeout()?);
+            one(all, service, Command::Refresh { service }, wait)
+        }
         "service.reload" => Todo::Ask(Ask::Reload),
         "service.delete" | "service.remove" => {
             Todo::Ask(Ask::Delete(p.mutable(all)?, p.timeout()?))

@@ -189,7 +189,15 @@ pub const METHODS: &[Method] = &[
     ),
     method!(
         "service.reload",
-        [],
+        [
+            param(
+                "name",
+                "string",
+                false,
+                "have this service read its own configuration anew, by its hook or signal; answered with {ok, state} when that is done"
+            ),
+            TIMEOUT
+        ],
         "{added, removed, changed, config_errors, errors, warnings}",
         "Read the configuration directories anew and apply what changed."
     ),
@@ -247,7 +255,7 @@ pub const METHODS: &[Method] = &[
     method!(
         "service.status",
         [NAME],
-        "{name, state, pid, exit_code, error}",
+        "{name, state, pid, exit_code, error, health: {state, failures, for_secs, latency_ms, last_error, last_error_ms}, status_text, doing}",
         "The state of a service."
     ),
     method!(

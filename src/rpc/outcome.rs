@@ -8,7 +8,7 @@ use super::dispatch::Form;
 use super::view::{self, look};
 use super::why::root_causes;
 use super::wire::{Code, Refusal};
-use crate::engine::{LinkKind, Outcome, ServiceId, Supervisor, Verdict};
+use crate::engine::{LinkKind, Outcome, ServiceId, Supervisor, Time, Verdict};
 
 /// The reply to a command that came out like this.
 ///
@@ -30,6 +30,13 @@ pub fn render(all: &Supervisor, form: &Form, outcome: Outcome) -> Result<Value, 
         Outcome::Unknown => Err(Refusal::new(
             Code::Internal,
             format!("service not found: {name}"),
+        )),
+        Outcome::NoReload => Err(Refusal::new(
+            Code::Internal,
+            format!(
+                "service '{name}' has neither hooks.reload nor lifecycle.reload_signal; \
+                 restart it instead"
+            ),
         )),
         Outcome::NotRunning => Err(Refusal::new(Code::Internal, "service not running: stopped")),
         Outcome::ShuttingDown => Err(Refusal::new(
@@ -143,7 +150,10 @@ fn not(all: &Supervisor, id: ServiceId, name: &str, verdict: Verdict) -> Refusal
             )
         }
         Verdict::Blocked => {
-            let error = found.map(|service| view::status(all, id, service, None));
+            let error = found.map(|service| {
+                let aside = view::Aside::default();
+                view::status(all, id, service, aside, Time::ZERO)
+            });
             let why = error
                 .as_ref()
                 .and_then(|status| status["error"].as_str())

@@ -1,14 +1,15 @@
 //! States as the wire and its texts show them. The words and layouts are those of zinit 0.3.9,
 //! which scripts and clients read.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
 use super::why::{held_by, waiting_on};
+use crate::engine::spec::{Exec, Hook};
 use crate::engine::{
-    End, Failure, Hold, LinkKind, Pid, Service, ServiceId, SpawnError, Spec, State, Step,
-    Supervisor, Time,
+    End, Exit, Failure, Fault, Health, Hold, LinkKind, Pid, Service, ServiceId, SpawnError, Spec,
+    State, Step, Supervisor, Time,
 };
 
 /// How a service looks from outside.
@@ -93,9 +94,14 @@ pub fn look(all: &Supervisor, id: ServiceId, service: &Service) -> Look {
         } => (Word::Failed, missing(all, id).map(Reason::Missing)),
         State::Blocked { hold: Hold::Cycle } => (Word::Failed, cycle(all, id).map(Reason::Cycle)),
         State::Blocked { .. } => (Word::Blocked, None),
-        State::Forking | State::Spawning { .. } => (Word::Starting, None),
+        State::Preparing { .. }
+        | State::Forking
+        | State::Spawning { .. }
+        | State::Starting { .. } => (Word::Starting, None),
         State::Running { .. } => (Word::Running, None),
-        State::Stopping { .. } | State::Clearing { .. } => (Word::Stopping, None),
+        State::Stopping { .. } | State::Clearing { .. } | State::Trailing { .. } => {
+            (Word::Stopping, None)
+        }
         State::Backoff {
             end: End::Failure(failure),
             ..
@@ -104,7 +110,7 @@ pub fn look(all: &Supervisor, id: ServiceId, service: &Service) -> Look {
         State::Failed { why } => (Word::Failed, Some(Reason::Failure(why))),
     };
     let exit_code = match state {
-        State::Exited { code } => code,
+        State::Exited { end } => end.code(),
         State::Backoff { end, .. } => end.code(),
         State::Failed {
             why: Failure::ExitCode(code),
@@ -112,11 +118,14 @@ pub fn look(all: &Supervisor, id: ServiceId, service: &Service) -> Look {
         State::Failed { .. }
         | State::Inactive
         | State::Blocked { .. }
+        | State::Preparing { .. }
         | State::Forking
         | State::Spawning { .. }
+        | State::Starting { .. }
         | State::Running { .. }
         | State::Stopping { .. }
-        | State::Clearing { .. } => None,
+        | State::Clearing { .. }
+        | State::Trailing { .. } => None,
     };
     Look {
         word,
@@ -179,8 +188,18 @@ fn reason(spec: &Spec, reason: &Reason) -> Value {
         Reason::Failure(Failure::Signal(signal)) => json!({"type": "signal", "signal": signal}),
         Reason::Failure(Failure::StartTimeout) => json!({"type": "start_timeout"}),
         Reason::Failure(Failure::StopTimeout) => json!({"type": "stop_timeout"}),
+        Reason::Failure(Failure::Health { attempts }) => {
+            json!({"type": "health_check_failed", "attempts": attempts})
+        }
+        Reason::Failure(Failure::OutOfMemory) => json!({"type": "out_of_memory", "signal": 9}),
+        Reason::Failure(Failure::Unready) => json!({"type": "not_ready"}),
+        Reason::Failure(Failure::Watchdog | Failure::Trouble) => json!({"type": "watchdog"}),
+        Reason::Failure(Failure::Hook { hook, .. }) => {
+            let message = reason_text(spec, reason);
+            json!({"type": "hook_failed", "hook": hook.name(), "message": message})
+        }
         Reason::Failure(Failure::Spawn(error)) => {
-            json!({"type": "spawn_error", "message": spawn_error(spec, *error)})
+            json!({"type": "spawn_error", "message": spawn_error(spec, None, *error)})
         }
         Reason::Missing(name) => json!({"type": "missing_dependency", "dependency": name}),
         Reason::Cycle(names) => {
@@ -197,44 +216,159 @@ pub fn reason_text(spec: &Spec, reason: &Reason) -> String {
         Reason::Failure(Failure::Signal(signal)) => format!("killed by signal {signal}"),
         Reason::Failure(Failure::StartTimeout) => "start timeout".to_owned(),
         Reason::Failure(Failure::StopTimeout) => "stop timeout".to_owned(),
+        Reason::Failure(Failure::Health { attempts }) => {
+            format!("health check failed after {attempts} attempts")
+        }
+        Reason::Failure(Failure::OutOfMemory) => "killed by the kernel for memory".to_owned(),
+        Reason::Failure(Failure::Unready) => "ended before it was ready".to_owned(),
+        Reason::Failure(Failure::Watchdog) => "watchdog: it did not ping in time".to_owned(),
+        Reason::Failure(Failure::Trouble) => "watchdog: it says that it is not well".to_owned(),
+        Reason::Failure(Failure::Hook { hook, fault }) => {
+            format!("{} hook {}", hook.name(), fault_text(spec, *hook, *fault))
+        }
         Reason::Failure(Failure::Spawn(error)) => {
-            format!("spawn error: {}", spawn_error(spec, *error))
+            format!("spawn error: {}", spawn_error(spec, None, *error))
         }
         Reason::Missing(name) => format!("missing dependency '{name}'"),
         Reason::Cycle(names) => format!("dependency cycle: {names}"),
     }
 }
 
-/// What could not be done, with what it was about: `exec /usr/bin/foo: No such file or directory`.
-fn spawn_error(spec: &Spec, error: SpawnError) -> String {
-    let about = match (error.step, spec.program()) {
-        (Step::Fork, _) | (_, None) => "fork".to_owned(),
-        (Step::Session, _) => "setsid".to_owned(),
-        (Step::Stdio, _) => "standard descriptors".to_owned(),
-        (Step::Terminal, Some(program)) => {
-            format!(
-                "terminal {}",
-                program.tty.as_deref().unwrap_or(Path::new("")).display()
-            )
+/// How a hook failed, to be read after its name.
+#[must_use]
+pub fn fault_text(spec: &Spec, hook: Hook, fault: Fault) -> String {
+    match fault {
+        Fault::Ended(Exit::Code(code)) => format!("exited with code {code}"),
+        Fault::Ended(Exit::Signal(signal)) => format!("killed by signal {signal}"),
+        Fault::Ended(Exit::OutOfMemory) => "killed by the kernel for memory".to_owned(),
+        Fault::TimedOut => "took too long".to_owned(),
+        Fault::NotRun(error) => {
+            let exec = spec.hooks.get(hook).map(|hook| &hook.exec);
+            spawn_error(spec, exec, error)
         }
-        (Step::Limits, _) => "resource limits".to_owned(),
-        (Step::Chdir, Some(program)) => {
-            format!(
-                "chdir {}",
-                program.dir.as_deref().unwrap_or(Path::new("")).display()
-            )
-        }
-        (Step::Exec, Some(program)) => format!("exec {}", program.exec.first_word()),
-    };
-    let os = std::io::Error::from_raw_os_error(error.errno).to_string();
-    // The number in parentheses, which the standard library adds, says nothing more to people.
-    let words = os.split(" (os error").next().unwrap_or(&os);
-    format!("{about}: {words}")
+    }
 }
 
-/// `service.status`; `obstacle` is what is known of a process that holds it back.
+/// What could not be done, with what it was about: `exec /usr/bin/foo: No such file or directory`.
+fn spawn_error(spec: &Spec, exec: Option<&Exec>, error: SpawnError) -> String {
+    let Some(program) = spec.program() else {
+        return "fork".to_owned();
+    };
+    let identity = &program.identity;
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    fn path(path: &Option<PathBuf>) -> std::path::Display<'_> {
+        path.as_deref().unwrap_or(Path::new("")).display()
+    }
+    let item = usize::from(error.item);
+    let about = match error.step {
+        Step::Fork => "fork".to_owned(),
+        Step::Session => "setsid".to_owned(),
+        Step::Stdio => "standard descriptors".to_owned(),
+        Step::Terminal => format!("terminal {}", path(&program.tty)),
+        Step::EnvFile => {
+            let file = program.env_file.get(item).map_or("", String::as_str);
+            format!("env_file {file}")
+        }
+        Step::Cgroup => "cgroup".to_owned(),
+        Step::Limits => match program.limits.get(item) {
+            Some(limit) => format!("setrlimit {} {limit}", limit.what.name()),
+            None => "setrlimit".to_owned(),
+        },
+        Step::Priority => "priority".to_owned(),
+        Step::OomScore => "oom_score_adj".to_owned(),
+        Step::Chroot => format!("chroot {}", path(&identity.chroot)),
+        Step::Setgid => {
+            let named = item
+                .checked_sub(1)
+                .and_then(|item| identity.groups.get(item));
+            let name = named.cloned().unwrap_or_else(|| text(&identity.group));
+            return nobody(format!("setgid {name}"), "group", error);
+        }
+        Step::Setuid => {
+            let name = text(&identity.user);
+            return nobody(format!("setuid {name}"), "user", error);
+        }
+        Step::Capabilities => "capabilities".to_owned(),
+        Step::Chdir => format!("chdir {}", path(&program.dir)),
+        Step::Exec => format!("exec {}", exec.unwrap_or(&program.exec).first_word()),
+    };
+    format!("{about}: {}", words_of(error.errno))
+}
+
+/// Names that are in no database read so; the calls themselves never say ENOENT.
+fn nobody(about: String, what: &str, error: SpawnError) -> String {
+    let os = std::io::Error::from_raw_os_error(error.errno);
+    if os.kind() == std::io::ErrorKind::NotFound {
+        return format!("{about}: no such {what}");
+    }
+    format!("{about}: {}", words_of(error.errno))
+}
+
+fn words_of(errno: i32) -> String {
+    let os = std::io::Error::from_raw_os_error(errno).to_string();
+    // The number in parentheses, which the standard library adds, says nothing more to people.
+    os.split(" (os error").next().unwrap_or(&os).to_owned()
+}
+
+/// What is known of a service beside its state.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Aside<'a> {
+    /// A process that holds it back.
+    pub obstacle: Option<&'a str>,
+    /// What its last probe brought.
+    pub note: Option<&'a Note>,
+    /// What it says of itself.
+    pub said: Option<&'a Said>,
+}
+
+/// What the last probe of a service brought.
+#[derive(Clone, Debug, Default)]
+pub struct Note {
+    /// How long it took, in milliseconds.
+    pub latency_ms: Option<u64>,
+    /// What was wrong with the last one that failed, and when, in Unix milliseconds.
+    pub error: Option<(String, u64)>,
+}
+
+/// What a service says of its run (`sd_notify(3)`).
+#[derive(Clone, Debug, Default)]
+pub struct Said {
+    /// How it is, in its own words.
+    pub status: Option<String>,
+    /// `reloading` or `stopping`.
+    pub doing: Option<&'static str>,
+}
+
+/// Whether a service is healthy, as its probes say.
+fn health(service: &Service, note: Option<&Note>, now: Time) -> Value {
+    let (word, since) = match service.health() {
+        Health::Unknown => ("unknown", None),
+        Health::Healthy { since } => ("healthy", Some(since)),
+        Health::Unhealthy { since } => ("unhealthy", Some(since)),
+    };
+    let mut object = json!({"state": word, "failures": service.failed_probes()});
+    if let Some(since) = since {
+        object["for_secs"] = json!(now.since(since).as_secs());
+    }
+    if let Some(ms) = note.and_then(|note| note.latency_ms) {
+        object["latency_ms"] = json!(ms);
+    }
+    if let Some((error, at_ms)) = note.and_then(|note| note.error.as_ref()) {
+        object["last_error"] = json!(error);
+        object["last_error_ms"] = json!(at_ms);
+    }
+    object
+}
+
+/// `service.status`.
 #[must_use]
-pub fn status(all: &Supervisor, id: ServiceId, service: &Service, obstacle: Option<&str>) -> Value {
+pub fn status(
+    all: &Supervisor,
+    id: ServiceId,
+    service: &Service,
+    aside: Aside<'_>,
+    now: Time,
+) -> Value {
     let look = look(all, id, service);
     let mut object = Map::new();
     object.insert("name".to_owned(), json!(service.spec().name));
@@ -247,12 +381,22 @@ pub fn status(all: &Supervisor, id: ServiceId, service: &Service, obstacle: Opti
         (Some(Reason::Failure(Failure::ExitCode(_))), _) => None,
         (Some(reason), _) => Some(reason_text(service.spec(), reason)),
         (None, Word::Blocked) => {
-            Some(held_by(all, id, service, obstacle)).filter(|text| !text.is_empty())
+            Some(held_by(all, id, service, aside.obstacle)).filter(|text| !text.is_empty())
         }
         (None, _) => None,
     };
     if let Some(error) = error {
         object.insert("error".to_owned(), json!(error));
+    }
+    if service.spec().health.is_some() && service.state().has_program() {
+        object.insert("health".to_owned(), health(service, aside.note, now));
+    }
+    let said = aside.said.filter(|_| look.pid.is_some());
+    if let Some(text) = said.and_then(|said| said.status.as_ref()) {
+        object.insert("status_text".to_owned(), json!(text));
+    }
+    if let Some(doing) = said.and_then(|said| said.doing) {
+        object.insert("doing".to_owned(), json!(doing));
     }
     Value::Object(object)
 }

@@ -96,6 +96,13 @@ impl AsRawFd for Alarm {
     }
 }
 
+/// A number that other starts of the server do not have: nothing that has to be a secret.
+#[must_use]
+pub fn salt() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(std::process::id()) | 1
+}
+
 /// A moment of the wall clock, shown as `2026-01-31T23:59:59.999Z`.
 #[derive(Clone, Copy, Debug)]
 pub struct Utc(u64);

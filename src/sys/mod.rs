@@ -1,14 +1,17 @@
 //! Linux, one kernel facility a file. What the rest expects of it: facts about processes are told
 //! before they are collected, nothing here waits, every descriptor is close-on-exec.
 
+pub mod cgroup;
 pub mod clock;
 pub mod console;
 pub mod crash;
+mod identity;
 pub mod kill;
 pub mod ledger;
 pub mod limits;
 pub mod machine;
 pub mod mount;
+pub mod notify;
 pub mod outlet;
 pub mod output;
 pub mod pipe;

@@ -5,11 +5,12 @@
 //! disk that hangs holds up its own child, not the server.
 
 use std::ffi::{CStr, CString};
+use std::fs::File;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::ptr;
 use std::time::{Duration, Instant};
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl, open};
 use nix::libc;
 use nix::poll::poll;
 use nix::sys::signal::{
@@ -19,8 +20,10 @@ use nix::sys::stat::Mode;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, chdir, dup2_stderr, dup2_stdin, dup2_stdout, fork, setsid};
 
+use super::identity::{self, Who};
 use super::limits::OpenFiles;
 use super::pipe::{Input, Reader, pipe};
+use crate::engine::confine::{Identity, Limit};
 use crate::engine::{Exit, Pid, SpawnError, Step};
 
 /// Everything a child needs, made ready before the fork: the child only makes system calls.
@@ -31,10 +34,48 @@ pub struct Launch {
     pub arguments: Vec<CString>,
     /// Its environment.
     pub environment: Vec<CString>,
+    /// How many of those stand behind what its user and files of variables say.
+    pub own_variables: usize,
     /// Its working directory.
     pub dir: Option<CString>,
     /// What its standard descriptors are.
     pub stdio: Stdio,
+    /// Who it is, and what it may use, if not as the server.
+    pub confine: Option<Box<Confine>>,
+    /// A descriptor that it has under this number too.
+    pub pass: Option<(OwnedFd, RawFd)>,
+}
+
+/// Who a child is, and what it may use.
+pub struct Confine {
+    /// Who it runs as.
+    pub identity: Identity,
+    /// What it may use.
+    pub limits: Vec<Limit>,
+    /// Files of variables; one with a `-` in front need not be there.
+    pub env_files: Vec<String>,
+    /// The `cgroup.procs` of its cgroup.
+    pub cgroup: Option<File>,
+}
+
+/// What went wrong between fork and exec.
+pub(super) struct Misstep {
+    pub(super) step: Step,
+    pub(super) errno: nix::Error,
+    /// Which of several it was about.
+    pub(super) item: u8,
+}
+
+impl Misstep {
+    pub(super) fn new(step: Step, errno: nix::Error) -> Self {
+        let item = 0;
+        Self { step, errno, item }
+    }
+
+    pub(super) fn of(step: Step, error: &std::io::Error) -> Self {
+        let errno = error.raw_os_error().unwrap_or(libc::EIO);
+        Self::new(step, nix::Error::from_raw(errno))
+    }
 }
 
 /// Standard input, output and error of a child.
@@ -80,6 +121,7 @@ pub fn spawn(launch: &Launch, slate: &Slate) -> Result<Child, SpawnError> {
     let failed = |errno: nix::Error| SpawnError {
         step: Step::Fork,
         errno: errno as i32,
+        item: 0,
     };
     let (exec, exec_writer) = pipe().map_err(failed)?;
     let (output, output_ends) = match launch.stdio {
@@ -125,11 +167,12 @@ pub fn read_exec(reader: &mut Reader) -> Option<Result<(), SpawnError>> {
     match reader.read(&mut word) {
         Input::Nothing => None,
         Input::Bytes(8) => {
-            let [a, b, c, d, step, ..] = word;
+            let [a, b, c, d, step, item, ..] = word;
             let errno = i32::from_ne_bytes([a, b, c, d]);
             Some(Err(SpawnError {
                 step: STEPS[usize::from(step) % STEPS.len()],
                 errno,
+                item,
             }))
         }
         Input::Bytes(_) | Input::End => Some(Ok(())),
@@ -137,12 +180,20 @@ pub fn read_exec(reader: &mut Reader) -> Option<Result<(), SpawnError>> {
 }
 
 /// The steps by their number on the exec pipe.
-const STEPS: [Step; 7] = [
+const STEPS: [Step; 15] = [
     Step::Fork,
     Step::Session,
     Step::Stdio,
     Step::Terminal,
+    Step::EnvFile,
+    Step::Cgroup,
     Step::Limits,
+    Step::Priority,
+    Step::OomScore,
+    Step::Chroot,
+    Step::Setgid,
+    Step::Setuid,
+    Step::Capabilities,
     Step::Chdir,
     Step::Exec,
 ];
@@ -155,13 +206,6 @@ struct Vectors {
 
 impl Vectors {
     fn of(launch: &Launch) -> Self {
-        let pointers = |strings: &[CString]| {
-            strings
-                .iter()
-                .map(|s| s.as_ptr())
-                .chain([ptr::null()])
-                .collect()
-        };
         Self {
             arguments: pointers(&launch.arguments),
             environment: pointers(&launch.environment),
@@ -169,22 +213,41 @@ impl Vectors {
     }
 }
 
+fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
+    let each = strings.iter().map(|string| string.as_ptr());
+    each.chain([ptr::null()]).collect()
+}
+
 struct Ends<'a> {
     exec: &'a OwnedFd,
     output: Option<&'a [OwnedFd; 2]>,
 }
 
-/// The child's way to its program. From here to exec: system calls only.
+/// The child's way to its program.
 fn become_program(launch: &Launch, vectors: &Vectors, slate: &Slate, ends: &Ends<'_>) -> ! {
-    let (step, errno) = match prepare(launch, slate, ends) {
-        Err((step, errno)) => (step, errno as i32),
-        Ok(()) => (Step::Exec, exec(launch, vectors)),
+    let moved = launch.pass.as_ref().and_then(|(_, number)| {
+        let is_taken = ends.exec.as_raw_fd() == *number;
+        let above = FcntlArg::F_DUPFD_CLOEXEC(*number + 1);
+        is_taken.then(|| fcntl(ends.exec, above).ok()).flatten()
+    });
+    let Misstep { step, errno, item } = match prepare(launch, slate, ends) {
+        Err(misstep) => misstep,
+        Ok(None) => Misstep::new(Step::Exec, exec(launch, vectors)),
+        Ok(Some(environment)) => {
+            let vectors = Vectors {
+                arguments: pointers(&launch.arguments),
+                environment: pointers(&environment),
+            };
+            Misstep::new(Step::Exec, exec(launch, &vectors))
+        }
     };
     let number = STEPS.iter().position(|known| *known == step).unwrap_or(0);
-    let [a, b, c, d] = errno.to_ne_bytes();
-    #[expect(clippy::cast_possible_truncation, reason = "there are seven steps")]
-    let word = [a, b, c, d, number as u8, 0, 0, 0];
-    let _ = nix::unistd::write(ends.exec, &word);
+    let [a, b, c, d] = (errno as i32).to_ne_bytes();
+    #[expect(clippy::cast_possible_truncation, reason = "there are not many steps")]
+    let word = [a, b, c, d, number as u8, item, 0, 0];
+    let exec = moved.unwrap_or(ends.exec.as_raw_fd());
+    // SAFETY: the pointer and the length are those of `word`.
+    unsafe { libc::write(exec, word.as_ptr().cast(), word.len()) };
     // SAFETY: _exit ends the process without running anything of the parent's.
     unsafe { libc::_exit(127) }
 }
@@ -201,29 +264,74 @@ fn die_with(server: u32) {
     }
 }
 
-fn prepare(launch: &Launch, slate: &Slate, ends: &Ends<'_>) -> Result<(), (Step, nix::Error)> {
-    setsid().map_err(|errno| (Step::Session, errno))?;
+/// Gives the environment, if it is not the one of `launch`.
+fn prepare(
+    launch: &Launch,
+    slate: &Slate,
+    ends: &Ends<'_>,
+) -> Result<Option<Vec<CString>>, Misstep> {
+    let of = |step| move |errno| Misstep::new(step, errno);
+    setsid().map_err(of(Step::Session))?;
     match &launch.stdio {
         Stdio::Kept { own_input } => {
-            connect(slate, *own_input, ends.output).map_err(|errno| (Step::Stdio, errno))?;
+            connect(slate, *own_input, ends.output).map_err(of(Step::Stdio))?;
         }
-        Stdio::Terminal(path) => take_terminal(path).map_err(|errno| (Step::Terminal, errno))?,
+        Stdio::Terminal(path) => take_terminal(path).map_err(of(Step::Terminal))?,
         // Without one, the program has to do without job control; that is no reason not to run.
         Stdio::Own => drop(control(0)),
-        Stdio::File(path) => write_to(path, slate).map_err(|errno| (Step::Stdio, errno))?,
+        Stdio::File(path) => write_to(path, slate).map_err(of(Step::Stdio))?,
     }
-    slate
-        .open_files
-        .restore()
-        .map_err(|errno| (Step::Limits, errno))?;
+    if let Some(cgroup) = launch.confine.as_ref().and_then(|c| c.cgroup.as_ref()) {
+        identity::enter_cgroup(cgroup)?;
+    }
+    slate.open_files.restore().map_err(of(Step::Limits))?;
+    let environment = match &launch.confine {
+        Some(confine) => confined(launch, confine)?,
+        None => None,
+    };
     if let Some(dir) = &launch.dir {
-        chdir(dir.as_c_str()).map_err(|errno| (Step::Chdir, errno))?;
+        chdir(dir.as_c_str()).map_err(of(Step::Chdir))?;
+    }
+    if let Some((descriptor, number)) = &launch.pass {
+        pass(descriptor, *number).map_err(of(Step::Stdio))?;
     }
     // SAFETY: the default disposition runs no code of ours.
-    unsafe { signal(NixSignal::SIGPIPE, SigHandler::SigDfl) }
-        .map_err(|errno| (Step::Exec, errno))?;
+    unsafe { signal(NixSignal::SIGPIPE, SigHandler::SigDfl) }.map_err(of(Step::Exec))?;
     pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
-        .map_err(|errno| (Step::Exec, errno))
+        .map_err(of(Step::Exec))?;
+    Ok(environment)
+}
+
+/// Becomes who it is to be. What is on the server's side of a new root is read before it.
+fn confined(launch: &Launch, confine: &Confine) -> Result<Option<Vec<CString>>, Misstep> {
+    let who = Who::of(&confine.identity)?;
+    let mut more = who.variables();
+    for (item, file) in (0..).zip(&confine.env_files) {
+        more.extend(identity::variables_of(file, item)?);
+    }
+    let environment = (!more.is_empty()).then(|| {
+        let own = launch.environment.len() - launch.own_variables;
+        let (server, own) = launch.environment.split_at(own);
+        let all = server.iter().chain(&more).chain(own);
+        identity::merged(all.cloned().collect())
+    });
+    identity::prepare(&confine.identity, &confine.limits)?;
+    identity::enter_root(&confine.identity)?;
+    if let Some(uid) = who.uid() {
+        identity::give_output(uid);
+    }
+    let rights = confine.identity.capabilities;
+    who.become_it(rights, confine.identity.no_new_privs)?;
+    Ok(environment)
+}
+
+/// Gives a descriptor the number that was agreed on.
+fn pass(descriptor: &OwnedFd, number: RawFd) -> nix::Result<()> {
+    if descriptor.as_raw_fd() == number {
+        return fcntl(descriptor, FcntlArg::F_SETFD(FdFlag::empty())).map(drop);
+    }
+    // SAFETY: dup2 takes plain numbers; in the child nothing else counts on this one.
+    nix::Error::result(unsafe { libc::dup2(descriptor.as_raw_fd(), number) }).map(drop)
 }
 
 fn connect(slate: &Slate, own_input: bool, ends: Option<&[OwnedFd; 2]>) -> nix::Result<()> {
@@ -267,7 +375,7 @@ fn write_to(path: &CStr, slate: &Slate) -> nix::Result<()> {
 }
 
 /// Tries each place; comes back with the errno that says most if none will do.
-fn exec(launch: &Launch, vectors: &Vectors) -> i32 {
+fn exec(launch: &Launch, vectors: &Vectors) -> nix::Error {
     // SAFETY: this prctl takes plain numbers. The program itself does not end with the server.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, 0) };
     let mut said = libc::ENOENT;
@@ -284,10 +392,10 @@ fn exec(launch: &Launch, vectors: &Vectors) -> i32 {
             libc::ENOENT | libc::ENOTDIR => {}
             // Like execvp(3): one that may not be run does not hide another further on.
             libc::EACCES => said = libc::EACCES,
-            errno => return errno,
+            errno => return nix::Error::from_raw(errno),
         }
     }
-    said
+    nix::Error::from_raw(said)
 }
 
 /// Gives up the controlling terminal, so that a child's session can have it (`TIOCNOTTY`,

@@ -270,6 +270,14 @@ pub fn command_line(pid: Pid) -> String {
         .to_owned()
 }
 
+/// The effective user of a process (`proc_pid_status(5)`).
+#[must_use]
+pub fn user(pid: Pid) -> Option<u32> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    line.split_whitespace().nth(1)?.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,8 +6,11 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use zinit::engine::spec::{Class, Exec, KillMode, RestartPolicy, Status};
-use zinit::engine::{Exit, Spec, Time};
+use zinit::engine::spec::{
+    Class, Exec, Follow, Health, HookSpec, KillMode, OnUnhealthy, Probe, Readiness, RestartPolicy,
+    Status, SuccessExit,
+};
+use zinit::engine::{Exit, Signal, Spec, Time};
 
 use super::golden::number;
 use super::world::{Behaviour, Spawning};
@@ -73,9 +76,67 @@ fn declare(spec: &mut Spec, key: &str, value: &str) {
             }
         }
         "critical" => spec.critical = true,
+        "readiness" => {
+            spec.readiness = match value {
+                "notify" => Readiness::Notify,
+                "health" => Readiness::Health,
+                "exit" => Readiness::Exit,
+                other => panic!("a readiness nobody knows: {other}"),
+            }
+        }
+        "watchdog" => spec.watchdog = Some(span()),
+        "probe" => {
+            spec.health = Some(Health {
+                probe: Probe::Exec("true".to_owned()),
+                interval: span(),
+                timeout: Duration::from_millis(50),
+                retries: 3,
+                start_period: Duration::ZERO,
+                on_unhealthy: OnUnhealthy::Restart,
+            });
+        }
+        "retries" => health(spec).retries = value.parse().expect("a count"),
+        "probe_after" => health(spec).start_period = span(),
+        "report" => health(spec).on_unhealthy = OnUnhealthy::Report,
+        "pre_start" => spec.hooks.pre_start = Some(hook(value)),
+        "post_start" => spec.hooks.post_start = Some(hook(value)),
+        "stop_hook" => spec.hooks.stop = Some(hook(value)),
+        "post_stop" => spec.hooks.post_stop = Some(hook(value)),
+        "reload_hook" => spec.hooks.reload = Some(hook(value)),
+        "reload_signal" => life.reload_signal = Some(Signal::parse(value).expect("a signal")),
+        "restart_dependents" => life.restart_dependents = true,
+        "success" => {
+            let exits = value.split(',').map(|word| match word.parse() {
+                Ok(code) => Exit::Code(code),
+                Err(_) => Exit::Signal(Signal::parse(word).expect("a signal").number()),
+            });
+            life.success_exit = exits.fold(SuccessExit::NONE, SuccessExit::with);
+        }
+        "on_failure" => spec.sequel.on_failure = follow(value),
+        "on_exit" => spec.sequel.on_exit = follow(value),
         "survives" => life.survive_switch_root = true,
         "oneshot" | "ports" => declare_program(spec, key, value),
         other => panic!("a key nobody knows: {other}"),
+    }
+}
+
+fn health(spec: &mut Spec) -> &mut Health {
+    spec.health.as_mut().expect("probe= comes first")
+}
+
+fn hook(timeout: &str) -> HookSpec {
+    HookSpec {
+        exec: Exec::Line("hook".to_owned()),
+        timeout: Duration::from_millis(number(timeout)),
+    }
+}
+
+fn follow(word: &str) -> Follow {
+    match word {
+        "shutdown" => Follow::Shutdown,
+        "reboot" => Follow::Reboot,
+        "shell" => Follow::Shell,
+        name => Follow::Start(name.into()),
     }
 }
 
@@ -117,6 +178,16 @@ pub(crate) fn behaviour(traits: &[&str]) -> Behaviour {
             "unkillable" => (behaviour.obeys_ms, behaviour.dies_ms) = (None, None),
             "leaves" => behaviour.leftovers = value.parse().expect("a count"),
             "leftovers-obey" => behaviour.leftovers_obey_ms = Some(number(value)),
+            "ready" => behaviour.ready_ms = Some(number(value)),
+            "never-ready" => behaviour.ready_ms = None,
+            "pings" => behaviour.ping_ms = Some(number(value)),
+            "probes" => behaviour.probe_ms = Some(number(value)),
+            "hangs-probes" => behaviour.probe_ms = None,
+            "ill" => behaviour.is_well = false,
+            "hooks" => behaviour.hook_ms = Some(number(value)),
+            "hooks-hang" => behaviour.hook_ms = None,
+            "hooks-fail" => behaviour.hook_succeeds = false,
+            "hook-stops" => behaviour.hook_stops = true,
             "leftovers-ignore" => behaviour.leftovers_obey_ms = None,
             other => panic!("a behaviour nobody knows: {other}"),
         }

@@ -11,8 +11,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use zinit::engine::{
-    Action, Command, End, Event, Exit, Failure, Goal, Hold, Outcome, Patience, Pid, ServiceId,
-    Signal, Spec, State, Ticket, Verdict,
+    Action, Command, End, Errand, Event, Exit, Failure, Goal, Hold, Outcome, Patience, Pid,
+    ServiceId, Signal, Spec, State, Ticket, Verdict,
 };
 
 use super::declare::{behaviour, spec};
@@ -76,7 +76,7 @@ struct Story {
 impl Story {
     fn new() -> Self {
         Self {
-            world: World::new(),
+            world: World::salted(0),
             teller: Teller::default(),
             declared: BTreeMap::new(),
             last_ticket: 0,
@@ -107,6 +107,8 @@ impl Story {
                 self.world.run_until(end, &mut self.teller);
             }
             ["kill", name, exit] => self.kill(name, exit),
+            ["say", name, words @ ..] => self.hear(name, words),
+            ["salt", salt] => self.world = World::salted(number(salt)),
             ["status"] => self.status(),
             ["deadline"] => {
                 let next = self.world.supervisor.next_deadline();
@@ -165,7 +167,10 @@ impl Story {
         };
         let answers_at_once = matches!(
             command,
-            Command::Reload { .. } | Command::Put { .. } | Command::Signal { .. }
+            Command::Reload { .. }
+                | Command::Put { .. }
+                | Command::Signal { .. }
+                | Command::Refresh { .. }
         );
         let ticket = (patience.is_some() || answers_at_once).then(|| {
             self.last_ticket += 1;
@@ -183,6 +188,12 @@ impl Story {
             let service = self.world.supervisor.service(id)?;
             service.state().pid()
         });
+        if exit == "memory" {
+            return match service {
+                Some(pid) => self.world.kill(pid, Exit::OutOfMemory, &mut self.teller),
+                None => self.teller.lines.push(format!("no process of {name}")),
+            };
+        }
         let exit = match Signal::parse(exit) {
             Ok(signal) if exit.starts_with("SIG") => Exit::Signal(signal.number()),
             Ok(_) | Err(_) => Exit::Code(exit.parse().expect("an exit status")),
@@ -191,6 +202,32 @@ impl Story {
             Some(pid) => self.world.kill(pid, exit, &mut self.teller),
             None => self.teller.lines.push(format!("no process of {name}")),
         }
+    }
+
+    /// What a program says of itself.
+    fn hear(&mut self, name: &str, words: &[&str]) {
+        let id = self.world.supervisor.find(name).expect("a service");
+        let service = self.world.supervisor.service(id).expect("a service");
+        let pid = service.state().pid().expect("a process");
+        let span = |ms: &str| Duration::from_millis(number(ms));
+        let event = match words {
+            ["ready"] => Event::Ready { pid },
+            ["ping"] => Event::Ping { pid },
+            ["trouble"] => Event::Trouble { pid },
+            ["extend", ms] => Event::Extend { pid, by: span(ms) },
+            ["watch", ms] => {
+                let within = span(ms);
+                Event::Watch { pid, within }
+            }
+            ["main", to] => {
+                let to = i32::try_from(number(to)).expect("a pid");
+                let to = Pid::new(to).expect("a pid");
+                self.world.rename(pid, to);
+                Event::Handover { pid, to }
+            }
+            other => panic!("words nobody says: {other:?}"),
+        };
+        self.feed(event);
     }
 
     fn status(&mut self) {
@@ -218,6 +255,7 @@ fn about(verb: &str, service: ServiceId, rest: &[&str]) -> Command {
         },
         ("stop", []) => Command::Stop { service },
         ("restart", []) => Command::Restart { service },
+        ("refresh", []) => Command::Refresh { service },
         ("remove", []) => Command::Remove { service },
         ("signal", [signal]) => Command::Signal {
             service,
@@ -311,6 +349,25 @@ impl Watch for Teller {
                 let line = format!("{:?}  reply {}: {}", world.now, ticket.0, told(outcome));
                 self.lines.push(line);
             }
+            Action::Refresh { pid, signal } => {
+                let line = format!("{:?}  {}  reload by {signal}", world.now, self.of_pid[pid]);
+                self.lines.push(line);
+            }
+            Action::Errand { service, what, .. } => {
+                let what = match what {
+                    Errand::Probe => "probe".to_owned(),
+                    Errand::Hook(hook) => format!("{} hook", hook.name()),
+                };
+                self.tell(world, *service, &what);
+            }
+            Action::Recall { service, .. } => self.tell(world, *service, "recall"),
+            Action::Health { service, healthy } => {
+                let word = if *healthy { "healthy" } else { "unhealthy" };
+                self.tell(world, *service, word);
+            }
+            Action::Sequel {
+                service, follow, ..
+            } => self.tell(world, *service, &format!("then {follow:?}")),
             Action::CriticalFailed { service } => self.tell(world, *service, "critical, failed"),
             Action::Halt => self.lines.push(format!("{:?}  halt", world.now)),
             Action::Anomaly { what, .. } => self.lines.push(format!("anomaly: {what}")),
@@ -326,6 +383,7 @@ fn told(outcome: &Outcome) -> String {
         Outcome::Done => "done".to_owned(),
         Outcome::Not(verdict) => verdict_word(*verdict).to_owned(),
         Outcome::Unknown => "unknown".to_owned(),
+        Outcome::NoReload => "no reload".to_owned(),
         Outcome::NotRunning => "not running".to_owned(),
         Outcome::ShuttingDown => "shutting down".to_owned(),
         Outcome::Bulk { services, failed } => {
@@ -381,8 +439,12 @@ impl std::fmt::Display for Shown {
                 | Hold::Port => write!(f, "Blocked, {hold:?}"),
             },
             State::Blocked { .. } => f.write_str("Blocked"),
+            State::Preparing { .. } => f.write_str("Preparing"),
             State::Forking => f.write_str("Forking"),
             State::Spawning { .. } => f.write_str("Spawning"),
+            State::Starting { awaits, .. } if f.alternate() => write!(f, "Starting, {awaits:?}"),
+            State::Starting { .. } => f.write_str("Starting"),
+            State::Trailing { .. } => f.write_str("Trailing"),
             State::Running { .. } => f.write_str("Running"),
             State::Stopping { force, .. } if f.alternate() => write!(f, "Stopping, {force:?}"),
             State::Stopping { .. } => f.write_str("Stopping"),
@@ -390,8 +452,10 @@ impl std::fmt::Display for Shown {
             State::Backoff { until, end } => {
                 write!(f, "Backoff until {until:?} after {}", ending(end))
             }
-            State::Exited { code: Some(code) } => write!(f, "Exited {code}"),
-            State::Exited { code: None } => f.write_str("Exited"),
+            State::Exited { end } => match end.code() {
+                Some(code) => write!(f, "Exited {code}"),
+                None => f.write_str("Exited"),
+            },
             State::Failed { why } => write!(f, "Failed, {}", failing(why)),
         }
     }
@@ -400,7 +464,7 @@ impl std::fmt::Display for Shown {
 fn ending(end: End) -> String {
     match end {
         End::Asked(_) => "a stop".to_owned(),
-        End::Success => "success".to_owned(),
+        End::Success(_) => "success".to_owned(),
         End::Failure(why) => failing(why),
     }
 }
@@ -412,5 +476,11 @@ fn failing(why: Failure) -> String {
         Failure::Spawn(error) => format!("{:?} errno {}", error.step, error.errno),
         Failure::StartTimeout => "start timeout".to_owned(),
         Failure::StopTimeout => "stop timeout".to_owned(),
+        Failure::Unready => "it was not ready".to_owned(),
+        Failure::Health { attempts } => format!("{attempts} probes"),
+        Failure::Watchdog => "watchdog".to_owned(),
+        Failure::Trouble => "its own word".to_owned(),
+        Failure::OutOfMemory => "out of memory".to_owned(),
+        Failure::Hook { hook, fault } => format!("{} hook {fault:?}", hook.name()),
     }
 }

@@ -7,9 +7,13 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use zinit::engine::spec::{Class, Exec, KillMode, Kind, RestartPolicy, Status};
+use zinit::engine::spec::{
+    Class, Exec, Follow, Health, HookSpec, Hooks, KillMode, Kind, OnUnhealthy, Probe, Readiness,
+    RestartPolicy, Status,
+};
 use zinit::engine::{
-    Command, Event, Exit, Goal, Patience, Pid, ServiceId, Signal, Spec, Ticket, Time,
+    Command, ErrandId, Event, Exit, Goal, Patience, Pid, Report, ServiceId, Signal, Spec, Ticket,
+    Time,
 };
 
 use super::rng::Rng;
@@ -41,6 +45,8 @@ enum Move {
     Restart,
     Remove,
     Signal,
+    Refresh,
+    Say,
     Wait,
     StartAll,
     StopAll,
@@ -52,7 +58,7 @@ enum Move {
     Behave,
 }
 
-const MOVES: [(Move, u64); 16] = [
+const MOVES: [(Move, u64); 18] = [
     (Move::Advance, 30),
     (Move::AdvanceToDeadline, 15),
     (Move::Start, 15),
@@ -60,6 +66,8 @@ const MOVES: [(Move, u64); 16] = [
     (Move::Restart, 8),
     (Move::Remove, 3),
     (Move::Signal, 2),
+    (Move::Refresh, 3),
+    (Move::Say, 6),
     (Move::Wait, 4),
     (Move::StartAll, 3),
     (Move::StopAll, 2),
@@ -94,6 +102,7 @@ struct Odds {
     targets: u64,
     oneshots: u64,
     troubles: u64,
+    cared: u64,
 }
 
 impl Odds {
@@ -107,6 +116,7 @@ impl Odds {
             targets: *rng.pick(&[0, 15, 40]),
             oneshots: *rng.pick(&[0, 15, 40]),
             troubles: wild(*rng.pick(&[0, 20, 60, 100])),
+            cared: *rng.pick(&[0, 0, 20, 60]),
         }
     }
 }
@@ -120,12 +130,13 @@ impl Player {
             .map(|(made, weight)| (*made, weight * rng.pick(&[0, 1, 1, 4])))
             .collect();
         let odds = Odds::draw(&mut rng, mood);
+        let salt = *rng.pick(&[0, seed]);
         Self {
             odds,
             rng,
             mood,
-            world: World::new(),
-            shadow: Shadow::new(tell, odds.cycles > 0),
+            world: World::salted(salt),
+            shadow: Shadow::new(tell, odds.cycles > 0, salt > 0),
             names: &NAMES[..count],
             weights,
             declared: BTreeMap::new(),
@@ -187,8 +198,16 @@ impl Player {
                 let signal = *self.rng.pick(&[Signal::HUP, Signal::TERM, Signal::KILL]);
                 self.about(|service| Command::Signal { service, signal });
             }
+            Move::Refresh => self.about(|service| Command::Refresh { service }),
+            Move::Say => self.say(),
             Move::Wait => {
-                let goals = [Goal::Running, Goal::Stopped, Goal::Exited, Goal::Gone];
+                let goals = [
+                    Goal::Running,
+                    Goal::Stopped,
+                    Goal::Exited,
+                    Goal::Gone,
+                    Goal::Refresh,
+                ];
                 let goal = *self.rng.pick(&goals);
                 self.about(|service| Command::Wait { service, goal });
             }
@@ -297,6 +316,39 @@ impl Player {
         self.world.kill(pid, exit, &mut self.shadow);
     }
 
+    /// Some process says something of itself, or some number that is none.
+    fn say(&mut self) {
+        let pids: Vec<Pid> = self.world.processes.keys().copied().collect();
+        if pids.is_empty() {
+            return;
+        }
+        let pid = *self.rng.pick(&pids);
+        let span = Duration::from_millis(self.rng.below(200));
+        let trouble = self.mood == Mood::Wild && self.rng.chance(20);
+        let event = match self.rng.below(5) {
+            0 => Event::Ready { pid },
+            1 => Event::Ping { pid },
+            2 => Event::Extend { pid, by: span },
+            3 if self.mood == Mood::Wild => Event::Watch { pid, within: span },
+            _ if trouble => Event::Trouble { pid },
+            // Of an errand that nobody waits for.
+            _ => Event::Returned {
+                service: *self.rng.pick(&self.some_ids()),
+                errand: ErrandId(0),
+                report: Report::Failed,
+            },
+        };
+        self.world.feed(event, &mut self.shadow);
+    }
+
+    fn some_ids(&self) -> Vec<ServiceId> {
+        let services = self.world.supervisor.services();
+        services
+            .map(|(id, _)| id)
+            .chain(self.ids.iter().copied())
+            .collect()
+    }
+
     /// After all stops and removals are over, everything is declared and asked for.
     fn all_up(&mut self) {
         self.advance(LONGEST_SHUTDOWN);
@@ -363,8 +415,73 @@ impl Player {
         spec.status = *self.rng.pick(&statuses);
         spec.class = *self.rng.pick(&[Class::User, Class::User, Class::System]);
         self.draw_lifecycle(&mut spec);
+        self.draw_care(&mut spec);
         self.declared.insert(name, spec);
         self.behave(place);
+    }
+
+    /// Readiness, probes, a watchdog and hooks.
+    fn draw_care(&mut self, spec: &mut Spec) {
+        let ms = Duration::from_millis;
+        let (rng, percent) = (&mut self.rng, self.odds.cared);
+        if spec.is_target() {
+            return;
+        }
+        let hook = |rng: &mut Rng| {
+            rng.chance(percent / 2).then(|| HookSpec {
+                exec: Exec::Line("hook".to_owned()),
+                timeout: ms(*rng.pick(&[5, 50, 500])),
+            })
+        };
+        spec.hooks = Hooks {
+            pre_start: hook(rng),
+            post_start: hook(rng),
+            stop: hook(rng),
+            post_stop: hook(rng),
+            reload: hook(rng),
+        };
+        if rng.chance(50) {
+            spec.lifecycle.reload_signal = Some(Signal::HUP);
+        }
+        spec.lifecycle.restart_dependents = rng.chance(percent);
+        if rng.chance(percent) {
+            spec.health = Some(Health {
+                probe: Probe::Exec("true".to_owned()),
+                interval: ms(*rng.pick(&[1, 20, 200, 2000])),
+                timeout: ms(*rng.pick(&[1, 10, 100])),
+                retries: *rng.pick(&[1, 2, 5]),
+                start_period: ms(*rng.pick(&[0, 0, 50])),
+                on_unhealthy: *rng.pick(&[OnUnhealthy::Restart, OnUnhealthy::Report]),
+            });
+        }
+        if rng.chance(percent) && !spec.is_oneshot() {
+            let kinds = [Readiness::Notify, Readiness::Health, Readiness::Spawn];
+            spec.readiness = rng.pick(&kinds).clone();
+        }
+        let wild = self.mood == Mood::Wild;
+        if wild && rng.chance(percent / 2) {
+            spec.watchdog = Some(ms(*rng.pick(&[5, 50, 500])));
+        }
+        if wild && rng.chance(percent / 4) {
+            let name = *rng.pick(self.names);
+            spec.sequel.on_failure = Follow::Start(name.into());
+        }
+        if self.mood == Mood::Kind {
+            if let Some(health) = &mut spec.health {
+                (health.timeout, health.interval) = (ms(100), ms(5000));
+            }
+            let hooks = &mut spec.hooks;
+            let all = [
+                &mut hooks.pre_start,
+                &mut hooks.post_start,
+                &mut hooks.stop,
+                &mut hooks.post_stop,
+                &mut hooks.reload,
+            ];
+            for hook in all.into_iter().flatten() {
+                hook.timeout = ms(500);
+            }
+        }
     }
 
     fn draw_lifecycle(&mut self, spec: &mut Spec) {
@@ -415,12 +532,18 @@ impl Player {
         let name = self.names[place];
         let spec = self.declared.get(name);
         let oneshot = spec.is_some_and(Spec::is_oneshot);
+        let is_watched = spec.is_some_and(|spec| spec.watchdog.is_some());
         let rng = &mut self.rng;
         let mut behaviour = Behaviour {
             exec_ms: *rng.pick(&[0, 1, 5, 30]),
             obeys_ms: Some(*rng.pick(&[0, 1, 10, 100])),
             dies_ms: Some(*rng.pick(&[0, 1, 10])),
             lives_ms: oneshot.then(|| *rng.pick(&[0, 5, 50])),
+            ready_ms: Some(*rng.pick(&[0, 1, 20])),
+            ping_ms: is_watched.then(|| *rng.pick(&[3, 40, 400])),
+            probe_ms: Some(*rng.pick(&[0, 1, 8])),
+            hook_ms: Some(*rng.pick(&[0, 1, 4, 40])),
+            hook_stops: rng.chance(50),
             ..Behaviour::default()
         };
         if rng.chance(self.odds.troubles) {
@@ -433,7 +556,7 @@ impl Player {
 fn trouble(rng: &mut Rng, now: Time, behaviour: &mut Behaviour) {
     let later = now + Duration::from_millis(rng.below(5000));
     for _ in 0..=rng.below(2) {
-        match rng.below(12) {
+        match rng.below(18) {
             0 => behaviour.spawning = Spawning::ForkFails,
             1 => behaviour.spawning = Spawning::ScarceUntil(later),
             2 => behaviour.spawning = Spawning::ObstructedUntil(later),
@@ -443,6 +566,11 @@ fn trouble(rng: &mut Rng, now: Time, behaviour: &mut Behaviour) {
             6 => behaviour.dies_ms = Some(*rng.pick(&[3000, 7000])),
             7 => behaviour.dies_ms = None,
             8 => behaviour.leftovers = 2,
+            10 => behaviour.ready_ms = None,
+            11 => behaviour.probe_ms = None,
+            12 => behaviour.is_well = false,
+            13 => behaviour.hook_ms = None,
+            14 => behaviour.hook_succeeds = false,
             9 => (behaviour.leftovers, behaviour.leftovers_obey_ms) = (2, None),
             _ => {
                 behaviour.lives_ms = Some(*rng.pick(&[0, 5, 50, 500]));

@@ -7,10 +7,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use zinit::engine::spec::RestartPolicy;
+use zinit::engine::spec::{Follow, Hook, RestartPolicy};
 use zinit::engine::{
-    Action, Command, End, Event, Failure, Hold, Outcome, Service, ServiceId, Signal, State, Ticket,
-    Time, Want,
+    Action, Command, End, Errand, ErrandId, Event, Exit, Failure, Hold, Outcome, Service,
+    ServiceId, Signal, State, Ticket, Time, Want,
 };
 
 use super::world::{Role, Watch, World};
@@ -27,16 +27,22 @@ pub(crate) struct Shadow {
     stopped: BTreeSet<ServiceId>,
     /// Spawned, and not answered yet.
     forking: BTreeSet<ServiceId>,
+    /// Its stop hook was run in this run, and no signal sent yet.
+    hooked: BTreeSet<ServiceId>,
     /// Told to stop in this run.
     told: BTreeSet<ServiceId>,
     /// Could not be killed; what is left of them does not count.
     given_up: BTreeSet<ServiceId>,
     /// This history attempts cycles.
     with_cycles: bool,
+    /// Restarts are spread.
+    with_salt: bool,
+    /// The last errand of each service.
+    errands: BTreeMap<ServiceId, ErrandId>,
     /// This event may close a cycle and break it up again, so it can't be said who was in one.
     cycles_unclear: bool,
     restarts: BTreeMap<ServiceId, u32>,
-    /// Since when its program runs; after its end, how long it did.
+    /// Since when it is up; after its end, how long it was.
     started_at: BTreeMap<ServiceId, Time>,
     lived: BTreeMap<ServiceId, Duration>,
     scarce: BTreeSet<ServiceId>,
@@ -77,11 +83,17 @@ impl Watch for Shadow {
                     self.lived.insert(service, lived);
                 }
             }
-            Event::Started { pid } => {
-                let service = world.supervisor.service_of(*pid);
-                self.started_at.extend(service.map(|id| (id, world.now)));
-            }
-            Event::ExecFailed { .. } | Event::Cleared { .. } | Event::Deadline => {}
+            Event::Started { .. }
+            | Event::Ready { .. }
+            | Event::Extend { .. }
+            | Event::Ping { .. }
+            | Event::Watch { .. }
+            | Event::Trouble { .. }
+            | Event::Handover { .. }
+            | Event::Returned { .. }
+            | Event::ExecFailed { .. }
+            | Event::Cleared { .. }
+            | Event::Deadline => {}
         }
     }
 
@@ -102,7 +114,17 @@ impl Watch for Shadow {
             }
             Action::Reply { ticket, outcome } => self.replied(*ticket, outcome),
             Action::Anomaly { what, service } => panic!("{what}: {service:?}"),
-            Action::Signal { .. } | Action::CriticalFailed { .. } | Action::Halt => {}
+            Action::Errand {
+                service,
+                errand,
+                what,
+            } => self.set_out(world, *service, *errand, *what),
+            Action::Recall { service, .. } | Action::Health { service, .. } => self.known(*service),
+            Action::Signal { .. }
+            | Action::Refresh { .. }
+            | Action::Sequel { .. }
+            | Action::CriticalFailed { .. }
+            | Action::Halt => {}
         }
     }
 
@@ -122,10 +144,11 @@ impl Watch for Shadow {
 }
 
 impl Shadow {
-    pub(crate) fn new(tell: bool, with_cycles: bool) -> Self {
+    pub(crate) fn new(tell: bool, with_cycles: bool, with_salt: bool) -> Self {
         Self {
             tell,
             with_cycles,
+            with_salt,
             ..Self::default()
         }
     }
@@ -179,6 +202,7 @@ impl Shadow {
                 }
             }
             Command::Signal { .. }
+            | Command::Refresh { .. }
             | Command::Wait { .. }
             | Command::Remove { .. }
             | Command::RemoveAll => {}
@@ -206,7 +230,7 @@ impl Shadow {
         assert!(!self.stopped.contains(&id), "a stop is final: {service:?}");
         assert!(self.forking.insert(id), "spawned twice: {service:?}");
         assert!(
-            self.given_up.remove(&id) || world.members(id).is_empty(),
+            self.given_up.remove(&id) || world.mains(id).is_empty(),
             "its last run is not over: {service:?}"
         );
         for name in &service.spec().links.requires {
@@ -221,6 +245,23 @@ impl Shadow {
             assert!(!are_rivals(service, other), "{service:?} beside {other:?}");
         }
         self.told.remove(&id);
+        self.hooked.remove(&id);
+    }
+
+    /// Numbers of errands count up; and a probe is for a program that runs and is to go on.
+    fn set_out(&mut self, world: &World, id: ServiceId, errand: ErrandId, what: Errand) {
+        self.known(id);
+        let before = self.errands.insert(id, errand);
+        assert!(before.is_none_or(|before| before < errand), "{id:?}");
+        let service = world.supervisor.service(id).expect("a service");
+        if what == Errand::Hook(Hook::Stop) {
+            self.hooked.insert(id);
+            self.in_order(world, id, service);
+        }
+        if what == Errand::Probe {
+            let stops = matches!(service.state(), State::Stopping { .. });
+            assert!(service.state().has_program() || stops, "{service:?}");
+        }
     }
 
     /// Services with processes, as the world knows.
@@ -234,8 +275,8 @@ impl Shadow {
             .filter(|id| world.supervisor.service(*id).is_some())
     }
 
-    /// Who requires it goes first. What it does to itself (a start that takes too long) is told
-    /// with SIGKILL and no stop; and who stops already is not told again.
+    /// Who requires it goes first. What it does to itself (a start that takes too long) is no
+    /// stop; and who stops already is not told again but with SIGKILL.
     fn killed(&mut self, world: &World, id: ServiceId, signal: Signal) {
         self.known(id);
         let service = world.supervisor.service(id).expect("a service");
@@ -246,10 +287,20 @@ impl Shadow {
                 ..
             }
         );
-        if by_itself || !self.told.insert(id) {
-            assert_eq!(signal, Signal::KILL, "told twice: {service:?}");
+        let is_first = self.told.insert(id);
+        assert!(
+            is_first || signal == Signal::KILL,
+            "told twice: {service:?}"
+        );
+        // Whose stop hook was run has been told by that; the signal only follows.
+        let was_hooked = self.hooked.remove(&id);
+        if by_itself || !is_first || was_hooked {
             return;
         }
+        self.in_order(world, id, service);
+    }
+
+    fn in_order(&self, world: &World, id: ServiceId, service: &Service) {
         let graph = world.supervisor.graph();
         for other_id in self.alive(world).filter(|other| *other != id) {
             let other = world.supervisor.service(other_id).expect("a service");
@@ -264,6 +315,16 @@ impl Shadow {
 
     fn changed(&mut self, world: &World, id: ServiceId, to: State) {
         self.known(id);
+        if matches!(to, State::Running { .. }) {
+            self.started_at.insert(id, world.now);
+        }
+        if let (State::Failed { .. }, Some(service)) = (to, world.supervisor.service(id))
+            && let Follow::Start(name) = &service.spec().sequel.on_failure
+            && let Some(other) = world.supervisor.find(name)
+            && !world.supervisor.is_closing()
+        {
+            self.asked_for(world, other);
+        }
         if let State::Failed {
             why: Failure::StopTimeout,
         } = to
@@ -291,7 +352,7 @@ impl Shadow {
                 let before = self.restarts.insert(id, count).unwrap_or(0);
                 assert!(count == 1 || count == before + 1, "miscounted: {service:?}");
                 let by_itself = match end {
-                    End::Success => true,
+                    End::Success(_) => true,
                     End::Failure(Failure::ExitCode(_) | Failure::Signal(_)) => true,
                     End::Failure(_) | End::Asked(_) => false,
                 };
@@ -302,23 +363,29 @@ impl Shadow {
                 assert!(life.max_restarts == 0 || count <= life.max_restarts);
                 let doubled = life.restart_delay * 2u32.saturating_pow(count - 1);
                 let delay = doubled.min(life.restart_delay_max);
-                assert_eq!(until.since(world.now), delay, "{service:?}");
+                let found = until.since(world.now);
+                let (least, most) = (delay * 9 / 10, delay * 11 / 10);
+                assert!(least <= found && found <= most, "{found:?} of {delay:?}");
+                assert!(self.with_salt || found == delay, "{service:?}");
             }
             State::Failed { why } => {
                 let restarts = may_restart(service, End::Failure(why));
                 assert!(spent || !restarts, "given up early: {service:?}");
             }
             State::Exited { .. } if service.want() == Want::Up => {
-                let restarts = may_restart(service, End::Success);
+                let restarts = may_restart(service, End::Success(Exit::Code(0)));
                 assert!(spent || !restarts, "given up early: {service:?}");
             }
             State::Inactive
             | State::Blocked { .. }
+            | State::Preparing { .. }
             | State::Forking
             | State::Spawning { .. }
+            | State::Starting { .. }
             | State::Running { .. }
             | State::Stopping { .. }
             | State::Clearing { .. }
+            | State::Trailing { .. }
             | State::Exited { .. } => {}
         }
     }
@@ -371,13 +438,16 @@ fn is_wanted(service: &Service) -> bool {
 pub(crate) fn is_met(service: &Service) -> bool {
     let up = match service.state() {
         State::Running { .. } => !service.spec().is_oneshot(),
-        State::Exited { code } => code == Some(0),
+        State::Exited { end } => end.is_success(),
         State::Inactive
         | State::Blocked { .. }
+        | State::Preparing { .. }
         | State::Forking
         | State::Spawning { .. }
+        | State::Starting { .. }
         | State::Stopping { .. }
         | State::Clearing { .. }
+        | State::Trailing { .. }
         | State::Backoff { .. }
         | State::Failed { .. } => false,
     };
@@ -388,10 +458,13 @@ pub(crate) fn is_met(service: &Service) -> bool {
 fn is_coming(service: &Service) -> bool {
     let coming = match service.state() {
         State::Inactive
+        | State::Preparing { .. }
         | State::Forking
         | State::Spawning { .. }
+        | State::Starting { .. }
         | State::Stopping { .. }
-        | State::Clearing { .. } => true,
+        | State::Clearing { .. }
+        | State::Trailing { .. } => true,
         State::Blocked { hold } => hold == Hold::Waiting,
         State::Running { .. } => service.spec().is_oneshot(),
         State::Backoff { .. } | State::Exited { .. } | State::Failed { .. } => false,
@@ -411,7 +484,7 @@ fn may_restart(service: &Service, end: End) -> bool {
     match (spec.lifecycle.restart, end) {
         (RestartPolicy::Never, _) | (_, End::Asked(_)) => false,
         (_, End::Failure(_)) => true,
-        (RestartPolicy::Always, End::Success) => !spec.is_oneshot(),
-        (RestartPolicy::OnFailure, End::Success) => false,
+        (RestartPolicy::Always, End::Success(_)) => !spec.is_oneshot(),
+        (RestartPolicy::OnFailure, End::Success(_)) => false,
     }
 }

@@ -9,9 +9,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use zinit::engine::spec::KillMode;
+use zinit::engine::spec::{Hook, KillMode};
 use zinit::engine::{
-    Action, Event, Exit, Pid, ServiceId, Signal, SpawnError, Step, Supervisor, Time,
+    Action, Errand, ErrandId, Event, Exit, Pid, Report, ServiceId, Signal, SpawnError, Step,
+    Supervisor, Time,
 };
 
 /// Events one feeding may bring about before the engine is said to run in circles.
@@ -46,6 +47,18 @@ pub(crate) struct Behaviour {
     /// Processes it forks away, and how long they take to obey.
     pub(crate) leftovers: u32,
     pub(crate) leftovers_obey_ms: Option<u64>,
+    /// From the program's start until it says that it is ready.
+    pub(crate) ready_ms: Option<u64>,
+    /// Between two times it says that it is well.
+    pub(crate) ping_ms: Option<u64>,
+    /// What a probe takes, and whether it finds the service well.
+    pub(crate) probe_ms: Option<u64>,
+    pub(crate) is_well: bool,
+    /// What a hook takes, and whether it succeeds.
+    pub(crate) hook_ms: Option<u64>,
+    pub(crate) hook_succeeds: bool,
+    /// The stop hook has the program end.
+    pub(crate) hook_stops: bool,
 }
 
 impl Default for Behaviour {
@@ -59,6 +72,13 @@ impl Default for Behaviour {
             dies_ms: Some(1),
             leftovers: 0,
             leftovers_obey_ms: Some(5),
+            ready_ms: Some(10),
+            ping_ms: None,
+            probe_ms: Some(2),
+            is_well: true,
+            hook_ms: Some(3),
+            hook_succeeds: true,
+            hook_stops: false,
         }
     }
 }
@@ -84,6 +104,8 @@ pub(crate) struct Process {
 pub(crate) enum Role {
     Main,
     Leftover,
+    /// A hook, or a probe.
+    Errand(ErrandId, Errand),
     /// Left alone by a service that is not swept, or that was given up.
     Stray,
 }
@@ -92,6 +114,8 @@ pub(crate) enum Role {
 enum Due {
     Exec(Pid),
     Death(Pid, Exit),
+    Ready(Pid),
+    Ping(Pid, u64),
 }
 
 #[derive(Default)]
@@ -109,9 +133,11 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new() -> Self {
+    /// With restarts that are spread, unless the salt is 0.
+    pub(crate) fn salted(salt: u64) -> Self {
         Self {
             last_pid: 100,
+            supervisor: Supervisor::salted(salt),
             ..Self::default()
         }
     }
@@ -166,10 +192,18 @@ impl World {
         self.now = self.now.max(end);
     }
 
+    /// The main process hands over to one of that number, and is gone.
+    #[allow(dead_code, reason = "for stories")]
+    pub(crate) fn rename(&mut self, pid: Pid, to: Pid) {
+        let process = self.processes.remove(&pid).expect("a process");
+        self.forget(pid);
+        self.processes.insert(to, process);
+    }
+
     /// The process ends at once.
     pub(crate) fn kill(&mut self, pid: Pid, exit: Exit, watch: &mut impl Watch) {
         self.agenda.retain(|_, due| match due {
-            Due::Exec(of) | Due::Death(of, _) => *of != pid,
+            Due::Exec(of) | Due::Death(of, _) | Due::Ready(of) | Due::Ping(of, _) => *of != pid,
         });
         let Some(process) = self.processes.remove(&pid) else {
             return;
@@ -177,6 +211,20 @@ impl World {
         match process.role {
             Role::Main => self.feed(Event::Exited { pid, exit }, watch),
             Role::Leftover => self.answer_sweep(process.service, watch),
+            Role::Errand(errand, _) => {
+                let report = match exit {
+                    Exit::Code(0) => Report::Success,
+                    Exit::Code(_) | Exit::Signal(_) | Exit::OutOfMemory => Report::Ended(exit),
+                };
+                let service = process.service;
+                let event = Event::Returned {
+                    service,
+                    errand,
+                    report,
+                };
+                self.feed(event, watch);
+                self.answer_sweep(service, watch);
+            }
             Role::Stray => {}
         }
     }
@@ -188,6 +236,14 @@ impl World {
         match due {
             Due::Death(pid, exit) => self.kill(pid, exit, watch),
             Due::Exec(pid) => self.exec(pid, watch),
+            Due::Ready(pid) => self.feed(Event::Ready { pid }, watch),
+            Due::Ping(pid, ms) => {
+                // Who is given up pings to nobody.
+                if self.supervisor.service_of(pid).is_some() {
+                    self.later(ms, Due::Ping(pid, ms));
+                }
+                self.feed(Event::Ping { pid }, watch);
+            }
         }
     }
 
@@ -200,6 +256,7 @@ impl World {
             let error = SpawnError {
                 step: Step::Exec,
                 errno: 2,
+                item: 0,
             };
             return self.feed(Event::ExecFailed { pid, error }, watch);
         }
@@ -208,6 +265,12 @@ impl World {
         }
         if let Some(ms) = process.behaviour.lives_ms {
             self.later(ms, Due::Death(pid, process.behaviour.exit));
+        }
+        if let Some(ms) = process.behaviour.ready_ms {
+            self.later(ms, Due::Ready(pid));
+        }
+        if let Some(ms) = process.behaviour.ping_ms {
+            self.later(ms, Due::Ping(pid, ms));
         }
         self.feed(Event::Started { pid }, watch);
     }
@@ -233,12 +296,58 @@ impl World {
                     self.signal(pid, signal);
                 }
             }
+            Action::Errand {
+                service,
+                errand,
+                what,
+            } => self.set_out(service, errand, what),
+            Action::Recall { service, errand } => {
+                let is_it = |process: &Process| {
+                    let of = matches!(process.role, Role::Errand(known, _) if known == errand);
+                    of && process.service == service
+                };
+                let found = self.processes.iter().find(|(_, process)| is_it(process));
+                if let Some(pid) = found.map(|(pid, _)| *pid) {
+                    self.forget(pid);
+                }
+            }
             Action::Halt => self.halted = true,
             Action::Anomaly { what, service } => panic!("{what}: {service:?}"),
             Action::Changed { .. }
+            | Action::Refresh { .. }
+            | Action::Health { .. }
+            | Action::Sequel { .. }
             | Action::CriticalFailed { .. }
             | Action::Removed { .. }
             | Action::Reply { .. } => {}
+        }
+    }
+
+    /// An errand is recalled: it dies, and nobody is told.
+    fn forget(&mut self, pid: Pid) {
+        self.agenda.retain(|_, due| match due {
+            Due::Exec(of) | Due::Death(of, _) | Due::Ready(of) | Due::Ping(of, _) => *of != pid,
+        });
+        self.processes.remove(&pid);
+    }
+
+    fn set_out(&mut self, service: ServiceId, errand: ErrandId, what: Errand) {
+        let name = self.name(service).expect("no errand for nobody").to_owned();
+        let behaviour = self.behaviours.get(&name).copied().unwrap_or_default();
+        let (takes, succeeds) = match what {
+            Errand::Probe => (behaviour.probe_ms, behaviour.is_well),
+            Errand::Hook(_) => (behaviour.hook_ms, behaviour.hook_succeeds),
+        };
+        let pid = self.fork(service, Role::Errand(errand, what), behaviour);
+        if let Some(ms) = takes {
+            let exit = Exit::Code(i32::from(!succeeds));
+            self.later(ms, Due::Death(pid, exit));
+        }
+        if what == Errand::Hook(Hook::Stop) && behaviour.hook_stops {
+            let found = self.supervisor.service(service);
+            let main = found.and_then(|found| found.state().pid());
+            main.into_iter()
+                .for_each(|main| self.later(1, Due::Death(main, Exit::Code(0))));
         }
     }
 
@@ -255,6 +364,7 @@ impl World {
         let error = SpawnError {
             step: Step::Fork,
             errno: 11,
+            item: 0,
         };
         let failed = |scarce| Event::ForkFailed {
             service,
@@ -301,6 +411,7 @@ impl World {
         };
         let obeys_ms = match process.role {
             Role::Main => process.behaviour.obeys_ms,
+            Role::Errand(..) => Some(1),
             Role::Leftover | Role::Stray => process.behaviour.leftovers_obey_ms,
         };
         let ends_ms = if signal == Signal::KILL {
@@ -355,6 +466,15 @@ impl World {
             .filter(|(_, process)| process.service == service && process.role != Role::Stray)
             .map(|(pid, _)| *pid)
             .collect()
+    }
+
+    /// Those of them that are not out on an errand.
+    #[allow(dead_code, reason = "for histories")]
+    pub(crate) fn mains(&self, service: ServiceId) -> Vec<Pid> {
+        let is_errand = |pid: &Pid| matches!(self.processes[pid].role, Role::Errand(..));
+        let mut members = self.members(service);
+        members.retain(|pid| !is_errand(pid));
+        members
     }
 
     fn later(&mut self, ms: u64, due: Due) {

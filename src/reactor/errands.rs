@@ -1,0 +1,255 @@
+//! Hooks and probes: short pieces of work beside the main process of a service. A hook or an exec
+//! probe is a process, known by its number until it is collected; other probes are connections
+//! (`probes.rs`).
+
+use std::rc::Rc;
+
+use super::probes::Verdict;
+use super::{Deed, Reactor};
+use crate::engine::spec::{Exec, Hook, Probe};
+use crate::engine::{
+    Errand, ErrandId, Event, Exit, Pid, Report, ServiceId, SpawnError, Spec, Table, Time,
+};
+use crate::rpc::view::{self, Note};
+use crate::sys::clock;
+
+/// Errands that are out, and what probes brought.
+#[derive(Debug, Default)]
+pub(super) struct Errands {
+    out: Vec<Out>,
+    /// What the last probes of services said.
+    notes: Table<Note>,
+}
+
+/// An errand that is a process.
+#[derive(Debug)]
+struct Out {
+    service: ServiceId,
+    errand: ErrandId,
+    what: Errand,
+    pid: Pid,
+    since: Time,
+}
+
+impl Errands {
+    /// What the last probes brought.
+    pub(super) fn notes(&self) -> &Table<Note> {
+        &self.notes
+    }
+
+    /// The service is no more.
+    pub(super) fn removed(&mut self, service: ServiceId) {
+        self.notes.remove(service);
+    }
+
+    fn take(&mut self, is_it: impl Fn(&Out) -> bool) -> Option<Out> {
+        let place = self.out.iter().position(is_it)?;
+        Some(self.out.swap_remove(place))
+    }
+}
+
+impl Reactor {
+    /// Sets out on an errand.
+    pub(super) fn set_out(&mut self, service: ServiceId, errand: ErrandId, what: Errand) {
+        let Some(found) = self.supervisor.service(service) else {
+            return;
+        };
+        let (spec, main) = (Rc::clone(found.spec()), found.state().pid());
+        match what {
+            Errand::Probe => {
+                let Some(health) = &spec.health else { return };
+                match &health.probe {
+                    Probe::Exec(line) => {
+                        let exec = Exec::Line(line.clone());
+                        self.run_errand(service, errand, what, &spec, &exec, main);
+                    }
+                    Probe::Tcp(_) | Probe::Http { .. } => {
+                        let registry = self.poll.registry();
+                        let sent = self.probes.send(service, errand, &health.probe, registry);
+                        if let Some(verdict) = sent {
+                            self.probed(verdict);
+                        }
+                    }
+                }
+            }
+            Errand::Hook(hook) => {
+                let Some(run) = spec.hooks.get(hook) else {
+                    // Its definition has changed in between: there is nothing to be done.
+                    return self.returned(service, errand, Report::Success);
+                };
+                let program = spec.program().filter(|_| hook == Hook::PreStart);
+                if program.is_some_and(|program| self.is_obstructed(service, &spec, program)) {
+                    return self.inbox.push_back(Event::Obstructed { service });
+                }
+                let exec = run.exec.clone();
+                self.run_errand(service, errand, what, &spec, &exec, main);
+            }
+        }
+    }
+
+    fn run_errand(
+        &mut self,
+        service: ServiceId,
+        errand: ErrandId,
+        what: Errand,
+        spec: &Spec,
+        exec: &Exec,
+        main: Option<Pid>,
+    ) {
+        let registry = self.poll.registry();
+        let is_quiet = what == Errand::Probe;
+        let families = &mut self.families;
+        let spawned =
+            self.runs
+                .spawn_errand(service, spec, (exec, is_quiet), main, families, registry);
+        match spawned {
+            Ok(pid) => self.errands.out.push(Out {
+                service,
+                errand,
+                what,
+                pid,
+                since: clock::now(),
+            }),
+            Err((error, _)) => self.errand_over(service, errand, what, Report::NotRun(error), None),
+        }
+    }
+
+    /// Ends an errand; nobody waits for what comes of it any more.
+    pub(super) fn recall(&mut self, service: ServiceId, errand: ErrandId) {
+        self.deeds.retain(|deed| match deed {
+            Deed::Errand {
+                service: of,
+                errand: known,
+                ..
+            } => (*of, *known) != (service, errand),
+            Deed::Spawn { .. } | Deed::Kill { .. } => true,
+        });
+        if self.probes.recall(service, errand) {
+            self.note_failure(service, "no answer in time".to_owned());
+        }
+        let is_it = |out: &Out| (out.service, out.errand) == (service, errand);
+        if let Some(out) = self.errands.take(is_it) {
+            self.families.kill_errand(out.pid);
+            match out.what {
+                Errand::Probe => self.note_failure(service, "no result in time".to_owned()),
+                Errand::Hook(hook) => {
+                    let name = self.name(service);
+                    log::warn!("{name}: {} hook: ended, it took too long", hook.name());
+                }
+            }
+        }
+    }
+
+    /// A child has ended that is not the main process of a service: was it out on an errand?
+    pub(super) fn errand_ends(&mut self, pid: Pid, exit: Exit) {
+        self.families.errand_ended(pid);
+        let service = self.errands.out.iter().find(|out| out.pid == pid);
+        if let Some(service) = service.map(|out| out.service) {
+            let inbox = &mut self.inbox;
+            self.runs.before_exit(service, &mut |event| {
+                inbox.push_back(event);
+            });
+        }
+        let (not_run, last_line) = self.runs.take_errand(pid);
+        let Some(out) = self.errands.take(|out| out.pid == pid) else {
+            return;
+        };
+        let report = match (not_run, exit) {
+            (Some(error), _) => Report::NotRun(error),
+            (None, Exit::Code(0)) => Report::Success,
+            (None, exit) => Report::Ended(exit),
+        };
+        if out.what == Errand::Probe {
+            let took = clock::now().since(out.since).as_millis();
+            self.note_latency(out.service, u64::try_from(took).unwrap_or(u64::MAX));
+        }
+        self.errand_over(out.service, out.errand, out.what, report, last_line);
+    }
+
+    fn errand_over(
+        &mut self,
+        service: ServiceId,
+        errand: ErrandId,
+        what: Errand,
+        report: Report,
+        last_line: Option<String>,
+    ) {
+        if report != Report::Success {
+            let found = self.supervisor.service(service);
+            let text = found.map(|found| report_text(found.spec(), what, report));
+            let text = text.unwrap_or_default();
+            match what {
+                Errand::Probe => {
+                    let said = last_line.map(|line| format!("{text}: {line}"));
+                    self.note_failure(service, said.unwrap_or(text));
+                }
+                Errand::Hook(hook) => {
+                    log::warn!("{}: {} hook {text}", self.name(service), hook.name());
+                }
+            }
+        }
+        self.returned(service, errand, report);
+    }
+
+    /// A connection that probed a service has come to an end.
+    pub(super) fn probed(&mut self, verdict: Verdict) {
+        let Verdict {
+            service,
+            errand,
+            latency_ms,
+            error,
+        } = verdict;
+        self.note_latency(service, latency_ms);
+        let report = match error {
+            None => Report::Success,
+            Some(text) => {
+                self.note_failure(service, text);
+                Report::Failed
+            }
+        };
+        self.returned(service, errand, report);
+    }
+
+    fn returned(&mut self, service: ServiceId, errand: ErrandId, report: Report) {
+        self.inbox.push_back(Event::Returned {
+            service,
+            errand,
+            report,
+        });
+    }
+
+    fn note_latency(&mut self, service: ServiceId, ms: u64) {
+        self.errands.notes.or_default(service).latency_ms = Some(ms);
+    }
+
+    fn note_failure(&mut self, service: ServiceId, text: String) {
+        let note = self.errands.notes.or_default(service);
+        // A service that stays ill says so once, not every second.
+        let is_new = note.error.as_ref().is_none_or(|(known, _)| *known != text);
+        let shown = is_new.then(|| text.clone());
+        note.error = Some((text, clock::unix_ms()));
+        if let Some(text) = shown {
+            log::info!("{}: probe: {text}", self.name(service));
+        }
+    }
+
+    /// The name of a service, for a line of the log.
+    pub(super) fn name(&self, service: ServiceId) -> Rc<str> {
+        let found = self.supervisor.service(service);
+        found.map_or_else(|| Rc::from("-"), |found| Rc::clone(&found.spec().name))
+    }
+}
+
+fn report_text(spec: &Spec, what: Errand, report: Report) -> String {
+    let fault = |error: SpawnError| crate::engine::Fault::NotRun(error);
+    let hook = match what {
+        Errand::Hook(hook) => hook,
+        Errand::Probe => Hook::PreStart,
+    };
+    match report {
+        Report::Success => String::new(),
+        Report::Failed => "failed".to_owned(),
+        Report::Ended(exit) => view::fault_text(spec, hook, crate::engine::Fault::Ended(exit)),
+        Report::NotRun(error) => view::fault_text(spec, hook, fault(error)),
+    }
+}

@@ -1,0 +1,239 @@
+//! Control groups, version 2 (kernel doc `admin-guide/cgroup-v2.rst`): one for each service, where
+//! the hierarchy is mounted and may be written to; else there is none, and nothing is said of it.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use crate::engine::Pid;
+use crate::engine::confine::Resources;
+
+/// The controllers that a service file can speak of.
+const CONTROLLERS: [&str; 4] = ["memory", "pids", "cpu", "io"];
+
+/// The period of `cpu.max`, in microseconds.
+const CPU_PERIOD: u64 = 100_000;
+
+/// The cgroups of all services.
+#[derive(Debug, Default)]
+pub struct Cgroups {
+    /// The one above those of the services.
+    above: Option<PathBuf>,
+}
+
+/// What a service uses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Bytes of memory.
+    pub memory_bytes: Option<u64>,
+    /// Processes and threads.
+    pub pids: Option<u64>,
+    /// Microseconds of processor time.
+    pub cpu_usec: Option<u64>,
+    /// Share of the last ten seconds in which something waited for memory, processor or disk, in
+    /// hundredths of a percent, by name.
+    pub pressure: Vec<(&'static str, u64)>,
+}
+
+impl Cgroups {
+    /// Finds a place below the server's own cgroup, and makes it ready. `mark` tells this server's
+    /// from those of others.
+    #[must_use]
+    pub fn find(mark: &str) -> Self {
+        let above = own().and_then(|own| {
+            let above = own.join(format!("zinit-{mark}"));
+            let made = fs::create_dir(&above);
+            let is_there = made.is_ok_and(|()| true) || above.is_dir();
+            if !is_there {
+                return None;
+            }
+            delegate(&own);
+            delegate(&above);
+            Some(above)
+        });
+        Self { above }
+    }
+
+    /// The cgroup of a service with these limits, as its `cgroup.procs`; none if there are no
+    /// cgroups. Also what could not be limited, and why.
+    pub fn prepare(&self, name: &str, resources: &Resources) -> (Option<File>, Vec<String>) {
+        let wanted = settings(resources);
+        let Some(dir) = self.dir(name) else {
+            let unmet = wanted.into_iter().filter_map(|(file, value)| {
+                value.map(|_| format!("{file}: no cgroup v2 that can be written to"))
+            });
+            return (None, unmet.collect());
+        };
+        let _ = fs::create_dir(&dir);
+        let mut unmet = Vec::new();
+        for (file, value) in wanted {
+            let path = dir.join(file);
+            let done = match &value {
+                Some(value) => fs::write(&path, value),
+                // What an earlier definition limited is not any more.
+                None if path.exists() => fs::write(&path, unlimited(file)),
+                None => Ok(()),
+            };
+            if let (Err(error), Some(value)) = (done, value) {
+                let why = if error.kind() == io::ErrorKind::NotFound {
+                    "the controller is not available".to_owned()
+                } else {
+                    error.to_string()
+                };
+                unmet.push(format!("{file} {value}: {why}"));
+            }
+        }
+        let procs = File::options().write(true).open(dir.join("cgroup.procs"));
+        (procs.ok(), unmet)
+    }
+
+    /// The processes of a service.
+    #[must_use]
+    pub fn members(&self, name: &str) -> Vec<Pid> {
+        let read = |dir: PathBuf| fs::read_to_string(dir.join("cgroup.procs")).ok();
+        let text = self.dir(name).and_then(read).unwrap_or_default();
+        let numbers = text.lines().filter_map(|line| line.parse().ok());
+        numbers.filter_map(Pid::new).collect()
+    }
+
+    /// Kills all processes of a service at once (`cgroup.kill`, Linux 5.14).
+    pub fn kill(&self, name: &str) {
+        if let Some(dir) = self.dir(name) {
+            let _ = fs::write(dir.join("cgroup.kill"), "1");
+        }
+    }
+
+    /// How many of its processes the kernel has killed for memory so far.
+    #[must_use]
+    pub fn memory_kills(&self, name: &str) -> u64 {
+        let dir = self.dir(name);
+        dir.and_then(|dir| keyed(&dir.join("memory.events"), "oom_kill"))
+            .unwrap_or(0)
+    }
+
+    /// What a service uses.
+    #[must_use]
+    pub fn usage(&self, name: &str) -> Option<Usage> {
+        let dir = self.dir(name).filter(|dir| dir.is_dir())?;
+        let number = |file: &str| {
+            let text = fs::read_to_string(dir.join(file)).ok()?;
+            text.trim().parse().ok()
+        };
+        let pressure = ["cpu", "memory", "io"].into_iter().filter_map(|what| {
+            let text = fs::read_to_string(dir.join(format!("{what}.pressure"))).ok()?;
+            let average = text.split_once("avg10=")?.1.split(' ').next()?;
+            let (whole, part) = average.split_once('.')?;
+            let whole: u64 = whole.parse().ok()?;
+            Some((what, whole * 100 + part.parse::<u64>().ok()?))
+        });
+        Some(Usage {
+            memory_bytes: number("memory.current"),
+            pids: number("pids.current"),
+            cpu_usec: keyed(&dir.join("cpu.stat"), "usage_usec"),
+            pressure: pressure.collect(),
+        })
+    }
+
+    /// The service is no more. What still lives there keeps its cgroup.
+    pub fn remove(&self, name: &str) {
+        if let Some(dir) = self.dir(name) {
+            let _ = fs::remove_dir(dir);
+        }
+    }
+
+    /// The server ends.
+    pub fn end(&self) {
+        let Some(above) = &self.above else { return };
+        for entry in fs::read_dir(above).into_iter().flatten().flatten() {
+            let _ = fs::remove_dir(entry.path());
+        }
+        let _ = fs::remove_dir(above);
+    }
+
+    /// A name of a service is never one of the kernel's files there: it has a prefix.
+    fn dir(&self, name: &str) -> Option<PathBuf> {
+        let above = self.above.as_ref()?;
+        Some(above.join(format!("service-{name}")))
+    }
+}
+
+fn settings(resources: &Resources) -> [(&'static str, Option<String>); 6] {
+    let text = |value: Option<u64>| value.map(|value| value.to_string());
+    let cpu_max = resources
+        .cpu_max
+        .map(|percent| format!("{} {CPU_PERIOD}", percent.saturating_mul(CPU_PERIOD / 100)));
+    [
+        ("memory.max", text(resources.memory_max)),
+        ("memory.high", text(resources.memory_high)),
+        ("pids.max", text(resources.pids_max)),
+        ("cpu.weight", text(resources.cpu_weight)),
+        ("cpu.max", cpu_max),
+        (
+            "io.weight",
+            resources
+                .io_weight
+                .map(|weight| format!("default {weight}")),
+        ),
+    ]
+}
+
+fn unlimited(file: &str) -> &'static str {
+    match file {
+        "cpu.weight" => "100",
+        "io.weight" => "default 100",
+        _ => "max",
+    }
+}
+
+/// A line `KEY NUMBER` of a file.
+fn keyed(path: &Path, key: &str) -> Option<u64> {
+    let text = fs::read_to_string(path).ok()?;
+    let mut lines = text.lines().filter_map(|line| line.split_once(' '));
+    let (_, value) = lines.find(|(known, _)| *known == key)?;
+    value.parse().ok()
+}
+
+/// The server's own cgroup.
+fn own() -> Option<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
+    let mut mounts = mounts.lines().map(|line| line.split(' '));
+    let mount = mounts.find_map(|mut words| {
+        let point = words.nth(1)?;
+        (words.next() == Some("cgroup2")).then(|| point.to_owned())
+    })?;
+    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let path = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    // Outside of its namespace's root there is nothing of ours.
+    (!path.starts_with("..")).then(|| Path::new(&mount).join(path))
+}
+
+/// Lets those below be limited. That can't be as long as there are processes beside them, unless
+/// it is only the server itself: it moves out of the way then.
+fn delegate(dir: &Path) {
+    let available = fs::read_to_string(dir.join("cgroup.controllers")).unwrap_or_default();
+    let known: Vec<&str> = available
+        .split_whitespace()
+        .filter(|name| CONTROLLERS.contains(name))
+        .collect();
+    if known.is_empty() || known.iter().all(|name| enable(dir, name).is_ok()) {
+        return;
+    }
+    let procs = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
+    if procs.trim() != std::process::id().to_string() {
+        return;
+    }
+    let aside = dir.join("zinit-server");
+    let _ = fs::create_dir(&aside);
+    if fs::write(aside.join("cgroup.procs"), "0").is_ok() {
+        for name in known {
+            let _ = enable(dir, name);
+        }
+    }
+}
+
+fn enable(dir: &Path, controller: &str) -> io::Result<()> {
+    let mut file = File::options()
+        .write(true)
+        .open(dir.join("cgroup.subtree_control"))?;
+    write!(file, "+{controller}")
+}
