@@ -70,11 +70,14 @@ fn lines_mean_requests() {
         name: "web".to_owned(),
         signal: signal.map(str::to_owned),
     };
-    let logs = |lines, stream: Option<&str>| Request::Logs {
-        name: "web".to_owned(),
+    let wanted = |lines, stream: Option<&str>| LogsWanted {
+        names: vec!["web".to_owned()],
         lines,
         stream: stream.map(str::to_owned),
+        since: None,
+        follow: false,
     };
+    let logs = |lines, stream| Request::Logs(wanted(lines, stream));
     let start = |deps| Verb::Start { deps };
     let table = [
         ("zinit list", Request::List),
@@ -114,8 +117,22 @@ fn lines_mean_requests() {
         ),
         (
             "zinit logs web -f",
-            Request::Later("--follow comes with a later release"),
+            Request::Logs(LogsWanted {
+                follow: true,
+                ..wanted(100, None)
+            }),
         ),
+        (
+            "zinit logs --since 15m",
+            Request::Logs(LogsWanted {
+                names: Vec::new(),
+                since: Some(Since::Ago(Duration::from_secs(900))),
+                ..wanted(100, None)
+            }),
+        ),
+        ("zinit watch a", Request::Watch(vec!["a".to_owned()])),
+        ("zinit reload", Request::Reload),
+        ("zinit reload web", Request::Refresh(vec!["web".to_owned()])),
         (
             "zinit stop-all",
             Request::All {
@@ -211,7 +228,7 @@ fn wrong_lines_are_told_what_would_be_right() {
         ),
         (
             "zinit logs web --stream both",
-            "--stream cannot be 'both'; it takes stdout or stderr",
+            "--stream cannot be 'both'; it takes stdout, stderr or syslog",
         ),
         (
             "zinit wait web --for ever",
@@ -811,11 +828,6 @@ fn a_missing_server_has_its_own_exit_code() {
     assert_eq!(
         err,
         "Error: the server closed the connection before it answered\n"
-    );
-    let (code, _, err) = run_at("/nonexistent/zinit.sock".as_ref(), "zinit logs a --follow");
-    assert_eq!(
-        (code, err.as_str()),
-        (1, "Error: --follow comes with a later release\n")
     );
 }
 

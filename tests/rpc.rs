@@ -361,7 +361,8 @@ fn every_method_answers_whatever_it_is_given() {
     ];
     let mut connection = sandbox.connect();
     for method in &known {
-        if *method == "system.shutdown" {
+        // These make the connection something else; they have tests of their own.
+        if ["system.shutdown", "logs.follow", "events.follow"].contains(method) {
             continue;
         }
         for params in &odd {

@@ -7,7 +7,7 @@ use super::failure::{Failure, report};
 use super::progress::{Progress, Watched};
 use super::screen::Screen;
 use super::{
-    ClientOptions, MachineEnd, NewService, Patience, Powers, Request, change, exit, render,
+    ClientOptions, MachineEnd, NewService, Patience, Powers, Request, change, exit, logs, render,
 };
 
 use std::io;
@@ -83,11 +83,8 @@ fn perform(session: &mut Session<'_, '_>, request: &Request) -> Answer {
         Request::Status(name) => status(session, name),
         Request::Why(name) => session.show("service.why", named(name), render::why),
         Request::Tree => session.show("service.tree", Value::Null, render::tree),
-        Request::Logs {
-            name,
-            lines,
-            stream,
-        } => logs(session, name, *lines, stream.as_deref()),
+        Request::Logs(wanted) => logs::logs(session, wanted),
+        Request::Watch(names) => logs::watch(session, names),
         Request::Stats(name) => session.show("service.stats", named(name), render::stats),
         Request::Children(name) => {
             let show =
@@ -159,15 +156,6 @@ fn status(session: &mut Session<'_, '_>, name: &str) -> Answer {
         why.as_ref(),
     )?;
     Ok(exit::OK)
-}
-
-fn logs(session: &mut Session<'_, '_>, name: &str, lines: u64, stream: Option<&str>) -> Answer {
-    let mut params = json!({ "name": name, "lines": lines });
-    if let Some(stream) = stream {
-        params["stream"] = stream.into();
-    }
-    let show = |screen: &mut Screen<'_>, answer: &Value| render::logs(screen, name, answer);
-    session.show("logs.tail", params, show)
 }
 
 fn add(session: &mut Session<'_, '_>, service: &NewService) -> Answer {

@@ -75,6 +75,22 @@ impl Client {
         }
     }
 
+    /// The next thing the server tells by itself; none when it has ended.
+    pub(super) fn note(&mut self) -> Result<Option<Value>, Failure> {
+        match self.line(None, &mut |_| ()) {
+            Ok(line) => serde_json::from_slice(&line)
+                .map(Some)
+                .map_err(|_| Failure::Nonsense),
+            Err(Failure::Closed) => Ok(None),
+            Err(other) => Err(other),
+        }
+    }
+
+    /// Has more of that come already?
+    pub(super) fn has_more(&self) -> bool {
+        self.unread.contains(&b'\n')
+    }
+
     fn send(&mut self, method: &str, params: Value) -> Result<(), Failure> {
         self.last_id += 1;
         let request =

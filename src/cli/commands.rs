@@ -135,8 +135,8 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "logs",
-        arguments: "NAME",
-        operands: (1, 1),
+        arguments: "[NAME...]",
+        operands: (0, MANY),
         flags: &[
             valued(
                 'n',
@@ -144,13 +144,29 @@ pub const COMMANDS: &[Command] = &[
                 "COUNT",
                 "how many lines at most (default 100)",
             ),
-            long("stream", "STREAM", "only stdout or only stderr"),
-            switch('f', "follow", "go on as lines come (a later release)"),
+            long(
+                "since",
+                "TIME",
+                "not older than 15m, 2h, 1d, or a UTC time such as 2026-01-31T23:59",
+            ),
+            long("stream", "STREAM", "only stdout, stderr or syslog"),
+            switch('f', "follow", "go on as lines come"),
         ],
         group: Group::Look,
-        about: "show the last lines a service wrote",
-        help: "Each line is: milliseconds since 1970, the stream in brackets, the text.",
+        about: "show the last lines services wrote",
+        help: "Of all services if none are named, ordered by time.\n\
+               Each line is: milliseconds since 1970, the stream in brackets, the text.",
         meaning: meaning::logs,
+        ..BARE
+    },
+    Command {
+        name: "watch",
+        arguments: "[NAME...]",
+        operands: (0, MANY),
+        group: Group::Look,
+        about: "show what happens to services, as it happens",
+        help: "Of all services if none are named.",
+        meaning: meaning::watch,
         ..BARE
     },
     Command {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::args::{Typed, named};
 use super::environment::Env;
 use super::{
-    Bulk, CheckOptions, ClientOptions, InitOptions, Invocation, MachineEnd, NewService, Patience,
-    Request, ServerOptions, UsageError, Verb, help as texts,
+    Bulk, CheckOptions, ClientOptions, InitOptions, Invocation, LogsWanted, MachineEnd, NewService,
+    Patience, Request, ServerOptions, Since, UsageError, Verb, help as texts,
 };
 
 type Meaning = Result<Invocation, UsageError>;
@@ -33,28 +33,41 @@ pub(super) fn tree(typed: &Typed, env: &Env) -> Meaning {
 }
 
 pub(super) fn logs(typed: &Typed, env: &Env) -> Meaning {
-    if typed.has("follow") {
-        return ask(
-            typed,
-            env,
-            Request::Later("--follow comes with a later release"),
-        );
-    }
     let lines = match typed.text("lines")? {
         None => DEFAULT_LINES,
         Some(text) => text
             .parse()
             .map_err(|_| bad("--lines", text, "a number of lines"))?,
     };
+    let known = &["stdout", "stderr", "syslog"];
+    let wanted = "stdout, stderr or syslog";
     let stream = typed.text("stream")?;
-    let stream =
-        stream.map(|text| one_of("--stream", text, &["stdout", "stderr"], "stdout or stderr"));
-    let request = Request::Logs {
-        name: name(typed)?,
+    let stream = stream.map(|text| one_of("--stream", text, known, wanted));
+    let since = typed.text("since")?.map(|text| {
+        let wanted = "a time such as 15m, 2h, 1d or 2026-01-31T23:59";
+        Since::parse(text).ok_or_else(|| bad("--since", text, wanted))
+    });
+    let names = optional_names(typed)?;
+    let wanted = LogsWanted {
+        names,
         lines,
         stream: stream.transpose()?,
+        since: since.transpose()?,
+        follow: typed.has("follow"),
     };
-    ask(typed, env, request)
+    ask(typed, env, Request::Logs(wanted))
+}
+
+pub(super) fn watch(typed: &Typed, env: &Env) -> Meaning {
+    ask(typed, env, Request::Watch(optional_names(typed)?))
+}
+
+/// Names that may be left out.
+fn optional_names(typed: &Typed) -> Result<Vec<String>, UsageError> {
+    match typed.operand(0) {
+        None => Ok(Vec::new()),
+        Some(_) => typed.names(),
+    }
 }
 
 pub(super) fn stats(typed: &Typed, env: &Env) -> Meaning {
@@ -169,10 +182,10 @@ pub(super) fn add_service(typed: &Typed, env: &Env) -> Meaning {
 }
 
 pub(super) fn reload(typed: &Typed, env: &Env) -> Meaning {
-    if typed.operand(0).is_none() {
-        return ask(typed, env, Request::Reload);
+    match optional_names(typed)? {
+        names if names.is_empty() => ask(typed, env, Request::Reload),
+        names => ask(typed, env, Request::Refresh(names)),
     }
-    ask(typed, env, Request::Refresh(typed.names()?))
 }
 
 pub(super) fn check(typed: &Typed, _: &Env) -> Meaning {

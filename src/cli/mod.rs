@@ -33,6 +33,7 @@ mod environment;
 pub mod exit;
 mod failure;
 mod help;
+mod logs;
 mod meaning;
 mod progress;
 mod render;
@@ -147,14 +148,9 @@ pub enum Request {
     /// All services with their dependencies.
     Tree,
     /// The last lines a service wrote.
-    Logs {
-        /// The service.
-        name: String,
-        /// How many lines at most.
-        lines: u64,
-        /// Only `stdout` or `stderr`.
-        stream: Option<String>,
-    },
+    Logs(LogsWanted),
+    /// What happens to services, as it happens; to all if none are named.
+    Watch(Vec<String>),
     /// A service's memory and processor use.
     Stats(String),
     /// A service's processes below the main one.
@@ -225,6 +221,30 @@ pub enum Request {
     Health(Vec<String>),
     /// Something a later release brings; the text says what.
     Later(&'static str),
+}
+
+/// Which lines of output.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LogsWanted {
+    /// Of these services; of all if there are none.
+    pub names: Vec<String>,
+    /// How many lines at most, the last ones.
+    pub lines: u64,
+    /// Only `stdout`, `stderr` or `syslog`.
+    pub stream: Option<String>,
+    /// Not older than this.
+    pub since: Option<Since>,
+    /// Go on as lines come.
+    pub follow: bool,
+}
+
+/// A time in the past.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Since {
+    /// So long ago.
+    Ago(Duration),
+    /// At this Unix millisecond.
+    At(u64),
 }
 
 /// What can be done with named services.

@@ -42,7 +42,7 @@ pub(super) fn list(screen: &mut Screen<'_>, services: &Value) -> Shown {
 }
 
 /// Symbol and word of a state on the wire.
-fn state(state: &Value) -> (Symbol, &'static str) {
+pub(super) fn state(state: &Value) -> (Symbol, &'static str) {
     let (text, color, word) = match state.as_str() {
         Some("inactive") => ('○', None, "Inactive"),
         Some("blocked") => ('○', YELLOW, "Blocked"),
@@ -93,7 +93,8 @@ pub(super) fn status(
             Some(_) | None => {}
         }
         screen.line(&format!("Health:  {line}"))?;
-        if let Some(error) = field("last_error").as_str() {
+        let is_well = text(field("state")) == "healthy" && field("failures") == 0;
+        if let Some(error) = field("last_error").as_str().filter(|_| !is_well) {
             screen.line(&format!("Probe:   {error}"))?;
         }
     }
@@ -189,18 +190,6 @@ pub(super) fn tree(screen: &mut Screen<'_>, tree: &Value) -> Shown {
         "" => screen.line("No services configured"),
         tree => screen.text(tree),
     }
-}
-
-pub(super) fn logs(screen: &mut Screen<'_>, name: &str, lines: &Value) -> Shown {
-    let lines = lines.as_array().map_or(&[] as &[Value], Vec::as_slice);
-    if lines.is_empty() {
-        return screen.line(&format!("No logs available for {name}"));
-    }
-    for line in lines {
-        let (time, stream) = (&line["timestamp_ms"], text(&line["stream"]));
-        screen.line(&format!("{time} [{stream}] {}", text(&line["content"])))?;
-    }
-    Ok(())
 }
 
 pub(super) fn stats(screen: &mut Screen<'_>, stats: &Value) -> Shown {

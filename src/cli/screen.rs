@@ -66,6 +66,26 @@ impl Screen<'_> {
         }
     }
 
+    /// A line with a word in colour between `before` and `after`.
+    pub(super) fn colored(
+        &mut self,
+        before: &str,
+        word: &str,
+        color: u8,
+        after: &str,
+    ) -> io::Result<()> {
+        if !self.color {
+            return self.line(&format!("{before}{word}{after}"));
+        }
+        self.wipe();
+        let after = tamed(after);
+        writeln!(
+            self.out,
+            "{before}\x1b[{color}m{}\x1b[0m{after}",
+            tamed(word)
+        )
+    }
+
     /// Says on standard error what is wrong. There is nobody to tell when that fails.
     pub(super) fn complain(&mut self, text: &str) {
         self.wipe();

@@ -28,6 +28,7 @@ mod rules;
 mod sections;
 mod store;
 mod suggest;
+mod syslog;
 mod text;
 mod words;
 
@@ -49,6 +50,7 @@ pub use probe::{Address, Url, http_status};
 pub use rules::SetError;
 pub use sections::Destination;
 pub use store::{remove, sync, write};
+pub use syslog::{SyslogLine, syslog_line, to_syslog};
 pub use text::to_toml;
 
 use crate::engine::Spec;

@@ -13,6 +13,10 @@ use super::{Action, Errand, ErrandId, Report, ServiceId, Time};
 /// The least time between two probes, however long the first one took.
 const LEAST_PAUSE: Duration = Duration::from_millis(1);
 
+/// The first pause between probes of a service that is not up yet. Each next one is as long as it
+/// has taken so far, up to the interval.
+const EAGER_PAUSE: Duration = Duration::from_millis(50);
+
 /// How a service is cared for in this run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Care {
@@ -22,6 +26,8 @@ pub struct Care {
     probe_at: Option<Time>,
     /// Failures in a row.
     failures: u32,
+    /// The last of them, by when its probe was sent.
+    counted: Option<Time>,
     health: Health,
     /// How long it may be silent, as it said itself.
     within: Option<Duration>,
@@ -200,12 +206,33 @@ impl Service {
         };
         let (retries, on_unhealthy) = (health.retries, health.on_unhealthy);
         let sent = self.care.probe.take().map_or(now, |(_, sent)| sent);
-        let next = (sent + health.interval).max(now + LEAST_PAUSE);
+        // Until it is up it is asked more often, which counts no more often.
+        let pause = match self.state {
+            State::Starting { since, .. } => now.since(since).max(EAGER_PAUSE).min(health.interval),
+            State::Inactive
+            | State::Blocked { .. }
+            | State::Preparing { .. }
+            | State::Forking
+            | State::Spawning { .. }
+            | State::Running { .. }
+            | State::Stopping { .. }
+            | State::Clearing { .. }
+            | State::Trailing { .. }
+            | State::Backoff { .. }
+            | State::Exited { .. }
+            | State::Failed { .. } => health.interval,
+        };
+        let counts = self
+            .care
+            .counted
+            .is_none_or(|at| sent >= at + health.interval);
+        let next = (sent + pause).max(now + LEAST_PAUSE);
         self.care.probe_at = Some(next);
         let well = report == Report::Success;
         let service = id;
         if well {
             self.care.failures = 0;
+            self.care.counted = None;
             if !matches!(self.care.health, Health::Healthy { .. }) {
                 self.care.health = Health::Healthy { since: now };
                 out.push(Action::Health {
@@ -218,6 +245,10 @@ impl Service {
             }
             return;
         }
+        if !counts {
+            return;
+        }
+        self.care.counted = Some(sent);
         self.care.failures = self.care.failures.saturating_add(1);
         if self.care.failures < retries {
             return;

@@ -148,17 +148,14 @@ impl Supervisor {
         let runs = service.state.has_program();
         let pid = service.state.pid().filter(|_| runs);
         let pid = pid.ok_or(Outcome::NotRunning)?;
-        let has_hook = service.spec.hooks.reload.is_some();
-        match service.spec.lifecycle.reload_signal {
-            _ if has_hook => {
-                self.change(id, out, |service, out| service.run_reload(now, id, out));
-            }
-            Some(signal) => {
-                out.push(Action::Refresh { pid, signal });
-                self.change(id, out, |service, _| service.reloaded());
-            }
-            None => return Err(Outcome::NoReload),
+        if service.spec.hooks.reload.is_some() {
+            self.change(id, out, |service, out| service.run_reload(now, id, out));
+            return Ok(());
         }
+        let signal = service.spec.lifecycle.reload_signal;
+        let signal = signal.ok_or(Outcome::NoReload)?;
+        out.push(Action::Refresh { pid, signal });
+        self.change(id, out, |service, _| service.reloaded());
         Ok(())
     }
 

@@ -48,8 +48,7 @@ impl IoPriority {
         match class {
             "realtime" => Some(Self::Realtime(level)),
             "best-effort" => Some(Self::BestEffort(level)),
-            "idle" if text == class => Some(Self::Idle),
-            _ => None,
+            class => (class == "idle" && text == class).then_some(Self::Idle),
         }
     }
 }
@@ -249,14 +248,15 @@ pub fn bytes(text: &str) -> Option<u64> {
         .find(|c: char| !c.is_ascii_digit())
         .unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
-    let shift = match unit.trim().to_ascii_uppercase().as_str() {
-        "" | "B" => 0,
-        "K" | "KB" | "KIB" => 10,
-        "M" | "MB" | "MIB" => 20,
-        "G" | "GB" | "GIB" => 30,
-        "T" | "TB" | "TIB" => 40,
-        _ => return None,
-    };
+    let unit = unit.trim().to_ascii_uppercase();
+    let unit = unit
+        .strip_suffix("IB")
+        .or(unit.strip_suffix('B'))
+        .unwrap_or(&unit);
+    let shift = 10
+        * ["", "K", "M", "G", "T"]
+            .iter()
+            .position(|known| *known == unit)?;
     number.parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 

@@ -13,6 +13,7 @@ mod budget;
 mod care;
 mod command;
 pub mod confine;
+mod errand;
 mod gate;
 mod graph;
 mod pull;

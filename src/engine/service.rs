@@ -60,9 +60,7 @@ use super::gate::{Face, Tally};
 use super::restart::Restarts;
 use super::spec::{Hook, Readiness};
 use super::state::{Awaits, End, Failure, Fault, Force, Hold, Round, State, Want};
-use super::{
-    Action, Errand, ErrandId, Exit, Pid, Report, ServiceId, Signal, SpawnError, Spec, Time,
-};
+use super::{Action, ErrandId, Exit, Pid, ServiceId, Signal, SpawnError, Spec, Time};
 
 /// Time a killed process has to vanish before the service is given up as unkillable: longer than
 /// any exit that is not stuck in the kernel.
@@ -87,8 +85,8 @@ pub struct Service {
     pub(super) tally: Tally,
     pub(super) care: Care,
     /// The hook its state waits for.
-    hook: Option<ErrandId>,
-    last_errand: u32,
+    pub(super) hook: Option<ErrandId>,
+    pub(super) last_errand: u32,
     /// Spreads its restarts; 0: not at all.
     pub(super) salt: u64,
 }
@@ -331,7 +329,15 @@ impl Service {
                 let needed = health.start_period.saturating_add(probes);
                 own.max(needed.saturating_add(PROBE_GRACE))
             }
-            _ => own,
+            (
+                Readiness::Spawn
+                | Readiness::Exit
+                | Readiness::Health
+                | Readiness::Notify
+                | Readiness::Fd(_)
+                | Readiness::Log(_),
+                _,
+            ) => own,
         }
     }
 
@@ -621,160 +627,6 @@ impl Service {
             | State::Failed { .. } => return Err(Misfit("a deadline it does not have")),
         }
         Ok(())
-    }
-
-    fn polite(&self, now: Time) -> Time {
-        now + self.spec.lifecycle.stop_timeout
-    }
-
-    /// After the stop hook, or without waiting for it any longer: the stop signal.
-    fn press(&mut self, now: Time, id: ServiceId, out: &mut Vec<Action>) {
-        let kill_at = self.polite(now);
-        match self.state {
-            State::Stopping { pid, failure, .. } => {
-                self.state = State::Stopping {
-                    pid,
-                    failure,
-                    force: Force::Polite,
-                    kill_at,
-                };
-                let (service, signal) = (id, self.signal(Force::Polite));
-                out.push(Action::KillTree {
-                    service,
-                    pid,
-                    signal,
-                });
-            }
-            State::Clearing { end, round, .. } => {
-                self.clear(end, Force::Polite, kill_at, round, id, out);
-            }
-            State::Inactive
-            | State::Blocked { .. }
-            | State::Preparing { .. }
-            | State::Forking
-            | State::Spawning { .. }
-            | State::Starting { .. }
-            | State::Running { .. }
-            | State::Trailing { .. }
-            | State::Backoff { .. }
-            | State::Exited { .. }
-            | State::Failed { .. } => {}
-        }
-    }
-
-    /// It has to go down for this reason, and the restart policy says what comes next.
-    pub(super) fn fall(
-        &mut self,
-        now: Time,
-        failure: Failure,
-        id: ServiceId,
-        out: &mut Vec<Action>,
-    ) {
-        let is_up = self.state.has_program();
-        let Some(pid) = self.state.pid().filter(|_| is_up) else {
-            return;
-        };
-        self.state = State::Stopping {
-            pid,
-            failure: Some(failure),
-            force: Force::Polite,
-            kill_at: self.polite(now),
-        };
-        let (service, signal) = (id, self.signal(Force::Polite));
-        out.push(Action::KillTree {
-            service,
-            pid,
-            signal,
-        });
-    }
-
-    // Errands.
-
-    pub(super) fn send(&mut self, what: Errand, id: ServiceId, out: &mut Vec<Action>) -> ErrandId {
-        self.last_errand = self.last_errand.wrapping_add(1);
-        let (service, errand) = (id, ErrandId(self.last_errand));
-        out.push(Action::Errand {
-            service,
-            errand,
-            what,
-        });
-        errand
-    }
-
-    /// Sends a hook, for which the state waits.
-    pub(super) fn run_hook(&mut self, hook: Hook, id: ServiceId, out: &mut Vec<Action>) {
-        let errand = self.send(Errand::Hook(hook), id, out);
-        self.hook = Some(errand);
-    }
-
-    fn recall_hook(&mut self, id: ServiceId, out: &mut Vec<Action>) {
-        if let Some(errand) = self.hook.take() {
-            let service = id;
-            out.push(Action::Recall { service, errand });
-        }
-    }
-
-    pub(super) fn returned(
-        &mut self,
-        now: Time,
-        errand: ErrandId,
-        report: Report,
-        id: ServiceId,
-        out: &mut Vec<Action>,
-    ) {
-        if self.care_returned(now, errand, report, id, out) || self.hook != Some(errand) {
-            return;
-        }
-        self.hook = None;
-        let fault = match report {
-            Report::Success => None,
-            Report::Failed => Some(Fault::Ended(Exit::Code(1))),
-            Report::Ended(exit) => Some(Fault::Ended(exit)),
-            Report::NotRun(error) => Some(Fault::NotRun(error)),
-        };
-        match self.state {
-            State::Preparing { .. } => match fault {
-                // What it needs may have gone down meanwhile: the gate is asked once more.
-                None => self.state = State::Preparing { until: None },
-                Some(fault) => {
-                    let hook = Hook::PreStart;
-                    let end = End::Failure(Failure::Hook { hook, fault });
-                    self.clear(end, Force::Polite, self.polite(now), Round::Main, id, out);
-                }
-            },
-            State::Starting { pid, .. } => match fault {
-                None => {
-                    self.state = State::Running {
-                        pid: Some(pid),
-                        since: now,
-                    };
-                    self.care_goes_on(now);
-                }
-                Some(fault) => {
-                    let hook = Hook::PostStart;
-                    self.fall(now, Failure::Hook { hook, fault }, id, out);
-                }
-            },
-            State::Stopping {
-                force: Force::Hook, ..
-            }
-            | State::Clearing {
-                force: Force::Hook, ..
-            } => self.press(now, id, out),
-            State::Trailing { end, .. } => {
-                self.clear(end, Force::Polite, self.polite(now), Round::Hook, id, out);
-            }
-            State::Inactive
-            | State::Blocked { .. }
-            | State::Forking
-            | State::Spawning { .. }
-            | State::Running { .. }
-            | State::Stopping { .. }
-            | State::Clearing { .. }
-            | State::Backoff { .. }
-            | State::Exited { .. }
-            | State::Failed { .. } => {}
-        }
     }
 
     /// The last of a run is gone: by policy and want, what comes next?

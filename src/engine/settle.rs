@@ -102,11 +102,23 @@ impl Supervisor {
             return;
         };
         let sequel = &service.spec.sequel;
-        let (follow, end) = match (from, to) {
-            (State::Failed { .. } | State::Exited { .. }, _) => return,
-            (_, State::Failed { why }) => (&sequel.on_failure, End::Failure(why)),
-            (_, State::Exited { end }) => (&sequel.on_exit, end),
-            _ => return,
+        let was_over = matches!(from, State::Failed { .. } | State::Exited { .. });
+        let (follow, end) = match to {
+            State::Failed { why } if !was_over => (&sequel.on_failure, End::Failure(why)),
+            State::Exited { end } if !was_over => (&sequel.on_exit, end),
+            State::Inactive
+            | State::Blocked { .. }
+            | State::Preparing { .. }
+            | State::Forking
+            | State::Spawning { .. }
+            | State::Starting { .. }
+            | State::Running { .. }
+            | State::Stopping { .. }
+            | State::Clearing { .. }
+            | State::Trailing { .. }
+            | State::Backoff { .. }
+            | State::Exited { .. }
+            | State::Failed { .. } => return,
         };
         match follow.clone() {
             Follow::Nothing => {}

@@ -93,11 +93,8 @@ impl Key {
     }
 
     pub(super) fn of(place: usize) -> Self {
-        match place % 3 {
-            0 => Self::Service(place / 3),
-            1 => Self::Waiter(place / 3),
-            _ => Self::Care(place / 3),
-        }
+        let kinds = [Self::Service, Self::Waiter, Self::Care];
+        kinds[place % kinds.len()](place / kinds.len())
     }
 }
 

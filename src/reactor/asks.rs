@@ -19,7 +19,7 @@ use crate::rpc::{
     why::{self, FilterMatch, Outside},
 };
 use crate::sys::ledger::Entry;
-use crate::sys::output::LogLine;
+use crate::sys::output::{LogLine, Stream};
 use crate::sys::{clock, kill, ports, procfs};
 
 /// Lines of output one request may ask for.
@@ -50,6 +50,14 @@ impl Reactor {
             Ask::Children(id) => Ok(self.children(id)),
             Ask::Why(id) => self.why(id),
             Ask::Logs(query) => Ok(self.logs(&query)),
+            Ask::Follow(_) if self.clients.is_batch(client) => Err(Refusal::new(
+                Code::InvalidRequest,
+                "a connection that follows does nothing else: not in a batch",
+            )),
+            Ask::Follow(query) => {
+                self.follow(client, request, query);
+                return None;
+            }
             Ask::DebugState => {
                 let families = &mut self.families;
                 let output = text::debug_state(&self.supervisor, clock::now(), |pid| {
@@ -356,57 +364,51 @@ impl Reactor {
         Ok(why::why(&self.supervisor, id, service, &outside))
     }
 
-    fn logs(&self, query: &LogQuery) -> Value {
-        let wanted = |at_ms: u64, stream: &str| {
-            at_ms >= query.since_ms
-                && query
-                    .stream
-                    .as_deref()
-                    .is_none_or(|wanted| wanted == stream)
+    pub(super) fn logs(&self, query: &LogQuery) -> Value {
+        let wanted = |at_ms: u64, stream: Stream| {
+            let streams = query.stream.as_deref();
+            at_ms >= query.since_ms && streams.is_none_or(|wanted| wanted == stream.name())
         };
-        let most = query.lines.min(MOST_LINES);
-        let of = |id| {
-            self.runs
-                .log(id, most, |at_ms, stream| wanted(at_ms, stream.name()))
-        };
-        let text = |line: &LogLine, from: &str| {
-            json!(format!(
-                "{} [{}] {from}{}",
-                line.at_ms,
-                line.stream.name(),
-                line.content
-            ))
-        };
-        let Some(id) = query.service else {
-            // One service after the other, and never more than is going to be told.
-            let most = most.min(MOST_LINES_OF_ALL);
-            let mut last: Vec<(Rc<str>, LogLine)> = Vec::new();
-            for (id, service) in self.supervisor.services() {
-                let name = &service.spec().name;
-                let lines = of(id).into_iter().map(|line| (Rc::clone(name), line));
-                last = merged(last, lines.collect(), most);
+        let (chosen, most) = match &query.services {
+            Some(services) => (services.clone(), query.lines.min(MOST_LINES)),
+            None => {
+                let all = self.supervisor.services().map(|(id, _)| id);
+                (all.collect(), query.lines.min(MOST_LINES_OF_ALL))
             }
-            return last
-                .iter()
-                .map(|(name, line)| text(line, &format!("{name}: ")))
-                .collect();
         };
-        let name = self
-            .supervisor
-            .service(id)
-            .map(|service| service.spec().name.to_string());
-        of(id)
-            .iter()
-            .map(|line| match query.shape {
-                LogShape::Text => text(line, ""),
-                LogShape::Object => json!({
-                    "timestamp_ms": line.at_ms,
-                    "service": name,
-                    "stream": line.stream.name(),
-                    "content": line.content,
-                }),
-            })
-            .collect()
+        let is_one = chosen.len() == 1 && query.services.is_some();
+        // One service after the other, and never more than is going to be told.
+        let mut last: Vec<(Rc<str>, LogLine)> = Vec::new();
+        for id in chosen {
+            let name = self.name(id);
+            let lines = self.runs.log(id, most, wanted).into_iter();
+            let lines = lines.map(|line| (Rc::clone(&name), line)).collect();
+            last = merged(last, lines, most);
+        }
+        if query.services.is_none() {
+            let name: Rc<str> = "syslog".into();
+            let lines = self.runs.others(most, wanted).into_iter();
+            let lines = lines.map(|line| (Rc::clone(&name), line)).collect();
+            last = merged(last, lines, most);
+        }
+        let shown = |(name, line): &(Rc<str>, LogLine)| match query.shape {
+            LogShape::Text => {
+                let from = if is_one {
+                    String::new()
+                } else {
+                    format!("{name}: ")
+                };
+                let (at_ms, stream) = (line.at_ms, line.stream.name());
+                json!(format!("{at_ms} [{stream}] {from}{}", line.content))
+            }
+            LogShape::Object => json!({
+                "timestamp_ms": line.at_ms,
+                "service": name,
+                "stream": line.stream.name(),
+                "content": line.content,
+            }),
+        };
+        last.iter().map(shown).collect()
     }
 
     /// What outside our services keeps this one from starting.

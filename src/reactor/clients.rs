@@ -235,6 +235,25 @@ impl Clients {
         self.come_back(id);
     }
 
+    /// Tells a client something it did not ask for just now, unless too much waits for it already.
+    /// Says whether it is told.
+    pub(super) fn tell(&mut self, id: ClientId, bytes: &[u8], anyhow: bool) -> bool {
+        let Some(client) = self.client(id) else {
+            return false;
+        };
+        if !anyhow && client.output.len() - client.written > OUTPUT_PAUSE_BYTES {
+            return false;
+        }
+        client.output.extend_from_slice(bytes);
+        self.come_back(id);
+        true
+    }
+
+    /// Is this request one of several that came as one?
+    pub(super) fn is_batch(&mut self, id: ClientId) -> bool {
+        self.client(id).is_some_and(|client| client.batch.is_some())
+    }
+
     /// Writes what can be written. False if the connection is gone, or has nothing left to do.
     pub(super) fn write(&mut self, id: ClientId) -> bool {
         let Some(client) = self.client(id) else {
@@ -248,7 +267,10 @@ impl Clients {
                 Ok(0) => return false,
                 Ok(count) => client.written += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    client.give_back();
+                    return true;
+                }
                 Err(_) => return false,
             }
         }
@@ -320,6 +342,15 @@ impl Client {
         if let Some(mut batch) = self.batch.take().filter(|batch| !batch.is_empty()) {
             batch.extend(b"]\n");
             self.output.append(&mut batch);
+        }
+    }
+
+    /// Gives back what was written, when that is worth it: one who is told things without end may
+    /// never have been told all.
+    fn give_back(&mut self) {
+        if self.written > OUTPUT_PAUSE_BYTES {
+            self.output.drain(..self.written);
+            self.written = 0;
         }
     }
 

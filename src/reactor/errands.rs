@@ -4,8 +4,9 @@
 
 use std::rc::Rc;
 
+use super::Reactor;
+use super::deeds::Deed;
 use super::probes::Verdict;
-use super::{Deed, Reactor};
 use crate::engine::spec::{Exec, Hook, Probe};
 use crate::engine::{
     Errand, ErrandId, Event, Exit, Pid, Report, ServiceId, SpawnError, Spec, Table, Time,

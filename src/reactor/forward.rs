@@ -62,7 +62,10 @@ impl Forward {
         piece: &[u8],
         ends: bool,
     ) {
-        let out = &mut self.outs[stream as usize];
+        let out = match stream {
+            Stream::Stdout => &mut self.outs[0],
+            Stream::Stderr | Stream::Syslog => &mut self.outs[1],
+        };
         if out.gone {
             return;
         }

@@ -4,7 +4,7 @@ use crate::engine::{Exit, Failure, ServiceId, State, Supervisor};
 use crate::rpc::view::{self, Reason, look};
 
 /// Logs that a service is healthy now, or is not.
-pub(super) fn health(name: std::rc::Rc<str>, healthy: bool) {
+pub(super) fn health(name: &str, healthy: bool) {
     if healthy {
         log::info!("{name}: healthy");
     } else {

@@ -8,7 +8,7 @@ use super::family::MARK;
 use crate::config;
 use crate::engine::spec::{Exec, Program};
 use crate::engine::{Exit, Pid, Signal, SpawnError, Spec, Step};
-use crate::sys::process::{Confine, Launch, Stdio};
+use crate::sys::process::{self, Confine, Launch, Stdio};
 
 /// Where programs are looked for if nothing says otherwise (as `execvp(3)` of most systems).
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -27,6 +27,9 @@ pub(super) const UNUSABLE: SpawnError = SpawnError {
     errno: nix::Error::EINVAL as i32,
     item: 0,
 };
+
+/// Why there is no process; true says that the machine was out of something.
+pub(super) type NoProcess = (SpawnError, bool);
 
 impl Environment {
     /// As the server was started with.
@@ -195,4 +198,14 @@ fn confine(program: &Program, cgroup: Option<File>) -> Option<Box<Confine>> {
 fn entry(name: &[u8], value: &[u8]) -> Result<CString, SpawnError> {
     let bytes = [name, b"=", value].concat();
     CString::new(bytes).map_err(|_| UNUSABLE)
+}
+
+/// A fork, or what comes with it, did not work.
+pub(super) fn scarce(errno: nix::Error) -> NoProcess {
+    let error = SpawnError {
+        step: Step::Fork,
+        errno: errno as i32,
+        item: 0,
+    };
+    (error, process::is_scarcity(error))
 }

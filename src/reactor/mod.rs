@@ -6,25 +6,29 @@
 mod asks;
 mod boot;
 mod clients;
+mod deeds;
 mod ending;
 mod errands;
 mod family;
 mod files;
+mod follow;
 mod forward;
 mod hear;
 mod journal;
+mod keeper;
 mod launch;
 mod place;
 mod probes;
 mod role;
 mod runs;
 mod serve;
+mod ship;
+mod sinks;
+mod syslog;
 
 use std::collections::VecDeque;
-use std::ffi::CString;
-use std::io::{self, IsTerminal};
+use std::io::{self};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
@@ -36,20 +40,21 @@ use serde_json::Value;
 use self::boot::Boot;
 pub use self::boot::shell;
 use self::clients::{ClientId, Clients};
+use self::deeds::Deed;
 use self::ending::Closing;
 use self::errands::Errands;
 use self::family::Families;
 use self::files::Files;
+use self::follow::Follower;
 use self::forward::Forward;
 use self::place::Place;
 use self::probes::Probes;
 pub use self::role::{Container, Ending, Machine, Role};
 use self::runs::Runs;
 use crate::config::Dirs;
-use crate::engine::spec::Program;
 use crate::engine::{
-    Action, Command, Errand, ErrandId, Event, Outcome, Patience, Pid, ServiceId, Signal,
-    SpawnError, Spec, State, Step, Supervisor, Table, Ticket,
+    Action, Command, Event, Outcome, Patience, Pid, ServiceId, Signal, State, Supervisor, Table,
+    Ticket,
 };
 use crate::rpc::view::Said;
 use crate::rpc::{self, Form};
@@ -58,7 +63,8 @@ use crate::sys::clock::{self, Alarm};
 use crate::sys::console::Console;
 use crate::sys::ledger::{Entry, Ledger};
 use crate::sys::limits::OpenFiles;
-use crate::sys::process::{self, Slate, Stdio};
+use crate::sys::notify::Datagrams;
+use crate::sys::process::{self, Slate};
 use crate::sys::signals::{Listens, Notice, Signals};
 use crate::sys::socket::Listener;
 use crate::sys::{kill, needed, procfs};
@@ -121,7 +127,11 @@ pub struct Reactor {
     said: Table<Said>,
     /// Who is to be the main process of a service, once it is our child.
     successors: Table<Pid>,
+    /// Where programs send lines for the system's log.
+    syslog: Option<Datagrams>,
     clients: Clients,
+    /// Clients that are told of what happens.
+    followers: Vec<Follower>,
     files: Files,
     /// At most one for each client.
     tickets: Vec<Asker>,
@@ -131,6 +141,7 @@ pub struct Reactor {
     /// More has happened than this turn took in.
     more_dead: bool,
     more_connections: bool,
+    more_logged: bool,
     /// Connections are there that can't be taken on before a descriptor is free.
     connections_wait: bool,
     halted: bool,
@@ -150,23 +161,6 @@ impl Door {
         let listener = Listener::bind(socket).map_err(named)?;
         Ok((Self { listener, ledger }, left))
     }
-}
-
-/// An action that costs forks or looks at processes.
-enum Deed {
-    Spawn {
-        service: ServiceId,
-    },
-    Kill {
-        service: ServiceId,
-        pid: Pid,
-        signal: Signal,
-    },
-    Errand {
-        service: ServiceId,
-        errand: ErrandId,
-        what: Errand,
-    },
 }
 
 /// Who waits for a ticket's answer.
@@ -236,6 +230,10 @@ impl Reactor {
         let families = Families::new(mark, Rc::clone(&cgroups));
         let is_machine = matches!(options.role, Role::Machine(_));
         let slate = Slate { null, open_files };
+        let syslog = match options.role {
+            Role::Server => None,
+            Role::Machine(_) | Role::Container(_) => syslog::listen(registry),
+        };
         let mut reactor = Self {
             poll,
             signals,
@@ -257,7 +255,9 @@ impl Reactor {
             probes: Probes::default(),
             said: Table::default(),
             successors: Table::default(),
+            syslog,
             clients: Clients::default(),
+            followers: Vec::new(),
             files: Files::new(options.dirs, main),
             tickets: Vec::new(),
             last_ticket: 0,
@@ -265,6 +265,7 @@ impl Reactor {
             // Whoever died before the signals were listened to is still to be collected.
             more_dead: true,
             more_connections: false,
+            more_logged: false,
             connections_wait: false,
             halted: false,
         };
@@ -296,6 +297,7 @@ impl Reactor {
         let deadlines = [
             self.supervisor.next_deadline(),
             self.families.next_look(),
+            self.runs.next_look(),
             self.next_tick(),
         ];
         self.alarm.arm(deadlines.into_iter().flatten().min())?;
@@ -303,6 +305,7 @@ impl Reactor {
             || self.clients.is_busy()
             || self.more_dead
             || self.more_connections
+            || self.more_logged
             || !self.deeds.is_empty();
         match self.poll.poll(events, busy.then_some(Duration::ZERO)) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
@@ -312,6 +315,7 @@ impl Reactor {
         self.deeds_left = self.deeds_a_turn();
         let mut dead = std::mem::take(&mut self.more_dead);
         let mut signalled = false;
+        let mut logged = std::mem::take(&mut self.more_logged);
         let mut connections = std::mem::take(&mut self.more_connections);
         connections |= std::mem::take(&mut self.connections_wait);
         let mut inbox = std::mem::take(&mut self.inbox);
@@ -324,7 +328,8 @@ impl Reactor {
                     inbox.push_back(Event::Deadline);
                 }
                 Place::Listener => connections = true,
-                Place::Output(_) | Place::Syslog | Place::Writer => {}
+                Place::Output(_) | Place::Writer => {}
+                Place::Syslog => logged = true,
                 Place::Pipe(slot) => {
                     let closed = event.is_read_closed();
                     self.runs.ready(slot, closed, &mut |event| {
@@ -349,6 +354,10 @@ impl Reactor {
         self.handle_inbox();
         self.hear();
         self.handle_inbox();
+        // Before the dead are taken: who sent a line may be one of them.
+        if logged {
+            self.more_logged = self.take_syslog();
+        }
         if dead {
             self.take_dead();
         }
@@ -360,10 +369,11 @@ impl Reactor {
         if connections {
             self.accept();
         }
+        self.distribute();
         for client in self.clients.take_busy() {
             self.serve(client);
         }
-        self.runs.flush();
+        self.runs.flush(self.poll.registry());
         Ok(())
     }
 
@@ -409,6 +419,7 @@ impl Reactor {
                 self.inbox.push_back(Event::Exited { pid, exit });
                 self.handle_inbox();
             } else {
+                self.runs.sinks.keeper.ended(clock::now(), pid);
                 self.errand_ends(pid, exit);
                 self.handle_inbox();
             }
@@ -450,39 +461,6 @@ impl Reactor {
         }
     }
 
-    fn accomplish(&mut self, deed: Deed) {
-        match deed {
-            Deed::Spawn { service } => {
-                let fact = self.spawn(service);
-                self.inbox.push_back(fact);
-            }
-            Deed::Errand {
-                service,
-                errand,
-                what,
-            } => self.set_out(service, errand, what),
-            Deed::Kill {
-                service,
-                pid,
-                signal,
-            } => {
-                // The process may have ended, and its number be another's, while this was due.
-                let found = self.supervisor.service(service);
-                if let Some(found) = found.filter(|found| found.state().pid() == Some(pid)) {
-                    let spec = found.spec();
-                    let mode = spec.lifecycle.kill_mode;
-                    let has_terminal = spec.program().is_some_and(|program| program.tty.is_some());
-                    self.families
-                        .kill(&self.supervisor, service, pid, mode, signal);
-                    // A shell that talks to somebody takes a hang-up for an end, and nothing else.
-                    if has_terminal && signal != Signal::KILL {
-                        kill::kill_child(pid, Signal::HUP);
-                    }
-                }
-            }
-        }
-    }
-
     fn perform(&mut self, action: Action) {
         match action {
             Action::Spawn { service } => self.deeds.push_back(Deed::Spawn { service }),
@@ -517,7 +495,10 @@ impl Reactor {
                 what,
             }),
             Action::Recall { service, errand } => self.recall(service, errand),
-            Action::Health { service, healthy } => journal::health(self.name(service), healthy),
+            Action::Health { service, healthy } => {
+                journal::health(&self.name(service), healthy);
+                self.announce_health(service, healthy);
+            }
             Action::Sequel {
                 service,
                 follow,
@@ -525,6 +506,7 @@ impl Reactor {
             } => self.sequel(service, &follow, end),
             Action::Changed { service, from, to } => {
                 journal::changed(&self.supervisor, service, from, to);
+                self.announce(service, from, to);
                 if !matches!(to, State::Blocked { .. } | State::Forking) {
                     self.obstacles.remove(service);
                 }
@@ -546,101 +528,9 @@ impl Reactor {
         }
     }
 
-    fn spawn(&mut self, service: ServiceId) -> Event {
-        let gone = SpawnError {
-            step: Step::Fork,
-            errno: 0,
-            item: 0,
-        };
-        let spec = self
-            .supervisor
-            .service(service)
-            .map(|found| Rc::clone(found.spec()));
-        let Some((spec, program)) = spec.as_ref().and_then(|spec| Some((spec, spec.program()?)))
-        else {
-            return Event::ForkFailed {
-                service,
-                error: gone,
-                scarce: false,
-            };
-        };
-        if self.is_obstructed(service, spec, program) {
-            return Event::Obstructed { service };
-        }
-        self.said.remove(service);
-        self.successors.remove(service);
-        let stdio = self.stdio(spec, program);
-        let registry = self.poll.registry();
-        match self
-            .runs
-            .spawn(service, spec, stdio, &mut self.families, registry)
-        {
-            Ok(pid) => {
-                let place = service.index();
-                let noted = self
-                    .door
-                    .as_ref()
-                    .map(|door| door.ledger.note(place, pid, clock::boot_ms(), &spec.name));
-                if let Some(Err(error)) = noted {
-                    log::warn!("the ledger beside the socket: {error}");
-                }
-                Event::Forked { service, pid }
-            }
-            Err((error, scarce)) => Event::ForkFailed {
-                service,
-                error,
-                scarce,
-            },
-        }
-    }
-
-    /// Is a process outside in its way?
-    fn is_obstructed(&mut self, service: ServiceId, spec: &Spec, program: &Program) -> bool {
-        let Some(text) = self.outside(service, program).text() else {
-            return false;
-        };
-        // Looked at every other second, told once.
-        if self.obstacles.get(service) != Some(&text) {
-            log::warn!("{}: {text}", spec.name);
-        }
-        if program.kill_others {
-            self.kill_others(service, program);
-        }
-        self.obstacles.insert(service, text);
-        true
-    }
-
-    /// What a service's standard descriptors are.
-    fn stdio(&self, spec: &Spec, program: &Program) -> Stdio {
-        let text = |path: &Path| CString::new(path.as_os_str().as_bytes()).unwrap_or_default();
-        let is_main = self.files.is_main(&spec.name);
-        if let Some(tty) = &program.tty {
-            Stdio::Terminal(text(tty))
-        } else if is_main && std::io::stdin().is_terminal() {
-            Stdio::Own
-        } else if spec.lifecycle.survive_switch_root && matches!(self.role, Role::Machine(_)) {
-            // Nobody reads its pipes when this PID 1 has handed over.
-            Stdio::File(text(Path::new("/dev/kmsg")))
-        } else {
-            Stdio::Kept { own_input: is_main }
-        }
-    }
-
-    fn sweep(&mut self, service: ServiceId, signal: Signal) {
-        let Some(found) = self.supervisor.service(service) else {
-            return self.families.removed(service);
-        };
-        let mode = found.spec().lifecycle.kill_mode;
-        if self
-            .families
-            .sweep(clock::now(), &self.supervisor, service, mode, signal)
-        {
-            self.inbox.push_back(Event::Cleared { service });
-        }
-    }
-
     fn removed(&mut self, service: ServiceId, name: &Rc<str>) {
         log::info!("{name}: removed");
+        self.announce_removal(name);
         self.runs.removed(service);
         self.families.removed(service);
         self.cgroups.remove(name);
@@ -694,7 +584,7 @@ impl Reactor {
         // Whoever dies under the look leaves its children to the next one.
         let mut quiet = 0;
         while (quiet < 2 || self.runs.is_waiting()) && clock::now() < until {
-            self.runs.flush();
+            self.runs.flush(self.poll.registry());
             let gone = self.families.end_rest(&self.supervisor, switch, now);
             now = now.filter(|signal| *signal == Signal::KILL);
             let wait = if gone {

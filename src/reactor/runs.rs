@@ -10,15 +10,16 @@ use mio::{Interest, Registry};
 
 use super::family::{Families, MARK};
 use super::forward::Forward;
-use super::launch::{Environment, UNUSABLE, told};
+use super::launch::{Environment, NoProcess, UNUSABLE, scarce, told};
 use super::place::Place;
+use super::sinks::{self, Pipework, Sinks, Source};
 use crate::engine::spec::{Exec, Program, Readiness};
 use crate::engine::{Event, Exit, Pid, ServiceId, Signal, SpawnError, Spec, Step, Table, Time};
 use crate::sys::cgroup::Cgroups;
 use crate::sys::clock;
 use crate::sys::kill;
 use crate::sys::notify::{Datagram, Datagrams};
-use crate::sys::output::{Lines, LogLine, Ring, Stream};
+use crate::sys::output::{Lines, LogLine, Ring, Stream, holds};
 use crate::sys::pipe::{self, Input, Reader};
 use crate::sys::process::{self, Child, Slate, Stdio};
 
@@ -31,6 +32,9 @@ const READS_A_TURN: usize = 4;
 /// Reads from a pipe of a program that has ended: the most that a pipe can hold
 /// (`/proc/sys/fs/pipe-max-size`), and some.
 const READS_AT_EXIT: usize = 20;
+
+/// Lines of the system's log that are nobody's.
+const OTHERS_LINES: usize = 1000;
 
 /// Datagrams of one service in one turn.
 const DATAGRAMS_A_TURN: usize = 64;
@@ -48,7 +52,9 @@ pub(super) struct Runs {
     cgroups: Rc<Cgroups>,
     buffer: Box<[u8]>,
     /// Where output goes on to.
-    forward: Option<Forward>,
+    pub(super) sinks: Sinks,
+    /// What was said to the system's log by nobody in particular.
+    others: Ring,
     /// Pipes that are not read while too much waits there.
     paused: Vec<usize>,
     /// What services said by `sd_notify(3)` and is still to be heard.
@@ -64,6 +70,8 @@ pub(super) struct Runs {
 struct Run {
     log: Ring,
     buffer_lines: usize,
+    /// Where its lines go beside that.
+    work: Pipework,
     /// Places of its pipes that are open.
     pipes: Vec<usize>,
     /// Processor time at the last look, in ticks, and when that was.
@@ -111,9 +119,6 @@ impl Use {
     }
 }
 
-/// Why there is no process; scarce says that the machine was out of something.
-type NoProcess = (SpawnError, bool);
-
 impl Runs {
     /// No runs yet.
     #[must_use]
@@ -132,7 +137,11 @@ impl Runs {
             environment: Environment::new(is_private),
             cgroups,
             buffer: vec![0; READ_BYTES].into(),
-            forward,
+            sinks: Sinks {
+                forward,
+                ..Sinks::default()
+            },
+            others: Ring::default(),
             paused: Vec::new(),
             said: Vec::new(),
             not_run: BTreeMap::new(),
@@ -183,8 +192,8 @@ impl Runs {
             .map(|pipes| pipes.each_ref().map(Reader::inode));
         families.began(service, &spec.name, pid, inodes);
         let memory_kills = self.cgroups.memory_kills(&spec.name);
+        self.keep(service, spec);
         let run = self.runs.or_default(service);
-        run.buffer_lines = spec.logging.buffer_lines;
         run.used = None;
         run.memory_kills = memory_kills;
         run.awaited = match &spec.readiness {
@@ -228,7 +237,7 @@ impl Runs {
             .map_err(|error| (error, process::is_scarcity(error)))?;
         let Child { pid, exec, output } = child;
         families.errand_began(service, pid);
-        self.runs.or_default(service).buffer_lines = spec.logging.buffer_lines;
+        self.keep(service, spec);
         let mut uses = vec![Use::ErrandExec(pid, exec)];
         if is_quiet {
             let quiet = |reader| Use::Quiet(pid, Lines::default(), reader);
@@ -238,6 +247,40 @@ impl Runs {
         }
         self.watch(service, &spec.name, pid, uses, registry)?;
         Ok(pid)
+    }
+
+    /// Where the lines of a service are kept, as its file says now.
+    fn keep(&mut self, service: ServiceId, spec: &Spec) {
+        let work = self.sinks.of(spec);
+        let run = self.runs.or_default(service);
+        run.buffer_lines = spec.logging.buffer_lines;
+        run.work = work;
+    }
+
+    /// A line that came over no pipe.
+    pub(super) fn log_line(
+        &mut self,
+        service: Option<ServiceId>,
+        source: &Source<'_>,
+        line: &[u8],
+    ) {
+        let run = service.map(|service| self.runs.or_default(service));
+        let (ring, most, work) = match run {
+            Some(run) => (&mut run.log, run.buffer_lines.max(1), run.work),
+            None => (&mut self.others, OTHERS_LINES, Pipework::default()),
+        };
+        ring.push(source.at_ms, source.stream, line, most);
+        self.sinks.push(work, source, line, true);
+    }
+
+    /// The last lines that nobody in particular said to the system's log.
+    #[must_use]
+    pub(super) fn others(
+        &self,
+        most: usize,
+        wanted: impl FnMut(u64, Stream) -> bool,
+    ) -> Vec<LogLine> {
+        self.others.last(most, wanted)
     }
 
     /// A pipe that can't be watched is one that the service fills and waits on for ever: no such
@@ -351,7 +394,7 @@ impl Runs {
     /// A pipe has something to read, or has been closed.
     pub(super) fn ready(&mut self, slot: usize, closed: bool, inbox: &mut impl FnMut(Event)) {
         for _ in 0..READS_A_TURN {
-            if self.forward.as_ref().is_some_and(Forward::is_full) {
+            if self.is_held_up(slot) {
                 return self.paused.push(slot);
             }
             if !self.read(slot, closed, inbox) {
@@ -361,9 +404,29 @@ impl Runs {
         self.busy.push(slot);
     }
 
+    /// Has this pipe to wait, because what it brings is not taken?
+    fn is_held_up(&mut self, slot: usize) -> bool {
+        if self.sinks.forward.as_ref().is_some_and(Forward::is_full) {
+            return true;
+        }
+        let Some(Some(pipe)) = self.pipes.get(slot) else {
+            return false;
+        };
+        let is_output = matches!(pipe.use_, Use::Output(..));
+        let run = self.runs.get(pipe.service).filter(|_| is_output);
+        let file = run.and_then(|run| run.work.file);
+        file.is_some_and(|file| self.sinks.keeper.is_full(clock::now(), file))
+    }
+
     /// Sends output on, as far as it is taken; pipes that had to wait for that are read again.
-    pub(super) fn flush(&mut self) {
-        let Some(forward) = &mut self.forward else {
+    pub(super) fn flush(&mut self, registry: &Registry) {
+        let now = clock::now();
+        let has_room = self.sinks.keeper.step(now, registry);
+        self.sinks.ships.flush(now);
+        let Some(forward) = &mut self.sinks.forward else {
+            if has_room {
+                self.busy.append(&mut self.paused);
+            }
             return;
         };
         forward.flush();
@@ -372,10 +435,18 @@ impl Runs {
         }
     }
 
+    /// When to look after what is sent on without being told of anything.
+    #[must_use]
+    pub(super) fn next_look(&self) -> Option<Time> {
+        let looks = [self.sinks.keeper.next_look(), self.sinks.ships.next_look()];
+        looks.into_iter().flatten().min()
+    }
+
     /// Does output wait to be sent on?
     #[must_use]
     pub(super) fn is_waiting(&self) -> bool {
-        self.forward.as_ref().is_some_and(Forward::is_waiting)
+        let forward = self.sinks.forward.as_ref();
+        forward.is_some_and(Forward::is_waiting) || self.sinks.keeper.is_waiting()
     }
 
     /// What services have in common.
@@ -554,18 +625,24 @@ impl Runs {
                 }
             };
         };
-        let most = run.buffer_lines;
+        let (most, work) = (run.buffer_lines, run.work);
+        let head = work.file.map(|_| sinks::head(at_ms, stream));
+        let source = Source {
+            name,
+            stream,
+            at_ms,
+            slot: Some(slot),
+            head: head.as_deref().unwrap_or_default(),
+        };
         let mut is_ready = None;
         let mut keep = |line: &[u8], ends: bool| {
             run.log.push(at_ms, stream, line, most);
             if let Some((text, pid)) = &run.awaited
-                && contains(line, text.as_bytes())
+                && holds(line, text.as_bytes())
             {
                 is_ready = Some(*pid);
             }
-            if let Some(forward) = &mut self.forward {
-                forward.push(stream, slot, name, line, ends);
-            }
+            self.sinks.push(work, &source, line, ends);
         };
         let input = reader.read(&mut self.buffer);
         let more = match input {
@@ -611,17 +688,4 @@ fn outputs([stdout, stderr]: [Reader; 2]) -> [Use; 2] {
         Use::Output(Stream::Stdout, Lines::default(), stdout),
         Use::Output(Stream::Stderr, Lines::default(), stderr),
     ]
-}
-
-fn scarce(errno: nix::Error) -> NoProcess {
-    let error = SpawnError {
-        step: Step::Fork,
-        errno: errno as i32,
-        item: 0,
-    };
-    (error, process::is_scarcity(error))
-}
-
-fn contains(line: &[u8], text: &[u8]) -> bool {
-    !text.is_empty() && line.windows(text.len()).any(|part| part == text)
 }

@@ -52,6 +52,9 @@ impl Reactor {
         self.clients.come_back(client);
         // Somebody who sent and left is not answered, but what was asked is done; only the wait
         // for it is of no use.
+        if gone && self.is_follower(client) {
+            return self.hung_up(client);
+        }
         if gone {
             self.forget_tickets(client);
         }
@@ -145,6 +148,7 @@ impl Reactor {
 
     fn hung_up(&mut self, client: ClientId) {
         self.clients.remove(client);
+        self.stop_following(client);
         self.forget_tickets(client);
     }
 

@@ -87,6 +87,8 @@ pub enum Ask {
     Why(ServiceId),
     /// `logs.*`.
     Logs(LogQuery),
+    /// `logs.follow` and `events.follow`.
+    Follow(FollowQuery),
     /// `debug.state`.
     DebugState,
     /// `debug.process_tree`.
@@ -138,8 +140,8 @@ impl SystemVerb {
 /// Which lines of output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogQuery {
-    /// Of this service, or of all.
-    pub service: Option<ServiceId>,
+    /// Of these services, or of all.
+    pub services: Option<Vec<ServiceId>>,
     /// So many, the last ones.
     pub lines: usize,
     /// `stdout` or `stderr` only.
@@ -148,6 +150,32 @@ pub struct LogQuery {
     pub since_ms: u64,
     /// As what.
     pub shape: LogShape,
+}
+
+/// What a connection is to be told of from now on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FollowQuery {
+    /// What.
+    pub of: Stream,
+    /// Of these services, or of all; those of them that exist.
+    pub names: Option<Vec<String>>,
+    /// Those of them that exist.
+    pub services: Option<Vec<ServiceId>>,
+    /// So many lines of the past first.
+    pub lines: usize,
+    /// `stdout`, `stderr` or `syslog` only.
+    pub stream: Option<String>,
+    /// Lines of the past not older than this, in Unix milliseconds.
+    pub since_ms: u64,
+}
+
+/// What can be followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    /// Lines of output.
+    Logs,
+    /// Changes of state and health.
+    Events,
 }
 
 /// As what lines are told.
@@ -267,8 +295,8 @@ pub fn dispatch(request: &Request, scene: &Scene<'_>) -> Result<Todo, Refusal> {
             )
         }
         "logs.get" => Todo::Ask(Ask::Logs(LogQuery {
-            service: if p.0.get("name").is_some_and(Value::is_string) {
-                Some(p.readable(all)?.0)
+            services: if p.0.get("name").is_some_and(Value::is_string) {
+                Some(vec![p.readable(all)?.0])
             } else {
                 None
             },
@@ -277,11 +305,16 @@ pub fn dispatch(request: &Request, scene: &Scene<'_>) -> Result<Todo, Refusal> {
             since_ms: 0,
             shape: LogShape::Text,
         })),
-        "logs.tail" => Todo::Ask(Ask::Logs(p.log_query(
-            p.readable(all)?.0,
-            100,
-            LogShape::Object,
-        )?)),
+        "logs.tail" => {
+            let services = match p.names()? {
+                Some(names) if names.is_empty() => None,
+                Some(names) => Some(known(all, &names)?),
+                None => Some(vec![p.readable(all)?.0]),
+            };
+            Todo::Ask(Ask::Logs(p.log_query(services, 100, LogShape::Object)?))
+        }
+        "logs.follow" => Todo::Ask(Ask::Follow(p.follow_query(all, Stream::Logs)?)),
+        "events.follow" => Todo::Ask(Ask::Follow(p.follow_query(all, Stream::Events)?)),
         "logs.filter" => {
             let key = if p.0.get("service").is_some() {
                 "service"
@@ -292,7 +325,12 @@ pub fn dispatch(request: &Request, scene: &Scene<'_>) -> Result<Todo, Refusal> {
                 .name(key)
                 .map_err(|_| Refusal::new(Code::InvalidParams, "missing 'service' parameter"))?;
             let id = all.find(name).ok_or_else(not_found)?;
-            Todo::Ask(Ask::Logs(p.log_query(id, usize::MAX, LogShape::Text)?))
+            let services = Some(vec![id]);
+            Todo::Ask(Ask::Logs(p.log_query(
+                services,
+                usize::MAX,
+                LogShape::Text,
+            )?))
         }
         _ => return Err(Refusal::new(Code::MethodNotFound, "unknown method")),
     })
@@ -337,6 +375,16 @@ fn bulk(command: Command, member: &'static str, p: &Params<'_>) -> Result<Todo, 
 
 fn not_found() -> Refusal {
     Refusal::new(Code::ServiceNotFound, "service not found")
+}
+
+/// Services by name; each has to exist.
+fn known(all: &Supervisor, names: &[String]) -> Result<Vec<ServiceId>, Refusal> {
+    let one = |name: &String| {
+        let text = format!("service not found: {name}");
+        let unknown = || Refusal::new(Code::ServiceNotFound, text);
+        all.find(name).ok_or_else(unknown)
+    };
+    names.iter().map(one).collect()
 }
 
 fn not_sent(service: &str, signal: &str, error: UnknownSignal) -> Refusal {
@@ -432,7 +480,40 @@ impl<'a> Params<'a> {
         })
     }
 
-    fn log_query(&self, id: ServiceId, lines: usize, shape: LogShape) -> Result<LogQuery, Refusal> {
+    /// The names in `names`, if it is there.
+    fn names(&self) -> Result<Option<Vec<String>>, Refusal> {
+        let wrong = || Refusal::new(Code::InvalidParams, "'names' must be an array of strings");
+        let Some(value) = self.0.get("names").filter(|value| !value.is_null()) else {
+            return Ok(None);
+        };
+        let text = |name: &Value| name.as_str().map(str::to_owned);
+        let names = value.as_array().ok_or_else(wrong)?.iter().map(text);
+        names.collect::<Option<_>>().map(Some).ok_or_else(wrong)
+    }
+
+    fn follow_query(&self, all: &Supervisor, of: Stream) -> Result<FollowQuery, Refusal> {
+        let names = self.names()?.filter(|names| !names.is_empty());
+        let services = match &names {
+            Some(names) => Some(known(all, names)?),
+            None => None,
+        };
+        let query = self.log_query(services, 0, LogShape::Object)?;
+        Ok(FollowQuery {
+            of,
+            names,
+            services: query.services,
+            lines: query.lines,
+            stream: query.stream,
+            since_ms: query.since_ms,
+        })
+    }
+
+    fn log_query(
+        &self,
+        services: Option<Vec<ServiceId>>,
+        lines: usize,
+        shape: LogShape,
+    ) -> Result<LogQuery, Refusal> {
         let stream = match self.0.get("stream") {
             None | Some(Value::Null) => None,
             Some(Value::String(stream))
@@ -449,7 +530,7 @@ impl<'a> Params<'a> {
         };
         let since_ms = self.0.get("since").and_then(Value::as_u64).unwrap_or(0);
         Ok(LogQuery {
-            service: Some(id),
+            services,
             lines: self.lines(lines),
             stream,
             since_ms,

@@ -61,7 +61,13 @@ const LINES: Param = param(
     false,
     "how many lines, the last ones; 100 if absent",
 );
-const STREAM: Param = param("stream", "string", false, "stdout or stderr only");
+const NAMES: Param = param(
+    "names",
+    "array",
+    false,
+    "the services; all if empty or absent",
+);
+const STREAM: Param = param("stream", "string", false, "stdout, stderr or syslog only");
 const SINCE: Param = param(
     "since",
     "integer",
@@ -90,6 +96,12 @@ pub const METHODS: &[Method] = &[
         "Every service with its links and processes, as text."
     ),
     method!(
+        "events.follow",
+        [NAMES],
+        "{ok}, then notifications",
+        "Make this connection a stream of events: events.state {service, from, to, state, timestamp_ms}, events.health {service, healthy, timestamp_ms}, events.removed {service, timestamp_ms}, and events.gap {lost}."
+    ),
+    method!(
         "logs.filter",
         [
             param(
@@ -111,6 +123,22 @@ pub const METHODS: &[Method] = &[
         "Lines of output that match, oldest first, as text."
     ),
     method!(
+        "logs.follow",
+        [
+            NAMES,
+            param(
+                "lines",
+                "integer",
+                false,
+                "how many lines of the past first; none if absent"
+            ),
+            STREAM,
+            SINCE
+        ],
+        "{ok}, then notifications",
+        "Make this connection a stream of lines: logs.line {content, service, stream, timestamp_ms}, and logs.gap {lost} if it is not read in time."
+    ),
+    method!(
         "logs.get",
         [
             param(
@@ -126,7 +154,18 @@ pub const METHODS: &[Method] = &[
     ),
     method!(
         "logs.tail",
-        [NAME, LINES, STREAM, SINCE],
+        [
+            param(
+                "name",
+                "string",
+                false,
+                "the service; required unless names is there"
+            ),
+            NAMES,
+            LINES,
+            STREAM,
+            SINCE
+        ],
         "[{content, service, stream, timestamp_ms}]",
         "The last lines of output, oldest first."
     ),

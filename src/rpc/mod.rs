@@ -10,7 +10,9 @@ pub mod view;
 pub mod why;
 mod wire;
 
-pub use dispatch::{Ask, Form, LogQuery, LogShape, Scene, SystemVerb, Todo, dispatch};
+pub use dispatch::{
+    Ask, FollowQuery, Form, LogQuery, LogShape, Scene, Stream, SystemVerb, Todo, dispatch,
+};
 pub use frame::{Frames, Line, MAX_LINE_BYTES};
 pub use methods::{METHODS, Method, Param, discover};
 pub use outcome::render;

@@ -87,27 +87,28 @@ impl Word {
 #[must_use]
 pub fn look(all: &Supervisor, id: ServiceId, service: &Service) -> Look {
     let state = service.state();
-    let (word, reason) = match state {
-        State::Inactive => (Word::Inactive, None),
+    let reason = match state {
         State::Blocked {
             hold: Hold::Missing,
-        } => (Word::Failed, missing(all, id).map(Reason::Missing)),
-        State::Blocked { hold: Hold::Cycle } => (Word::Failed, cycle(all, id).map(Reason::Cycle)),
-        State::Blocked { .. } => (Word::Blocked, None),
-        State::Preparing { .. }
-        | State::Forking
-        | State::Spawning { .. }
-        | State::Starting { .. } => (Word::Starting, None),
-        State::Running { .. } => (Word::Running, None),
-        State::Stopping { .. } | State::Clearing { .. } | State::Trailing { .. } => {
-            (Word::Stopping, None)
-        }
+        } => missing(all, id).map(Reason::Missing),
+        State::Blocked { hold: Hold::Cycle } => cycle(all, id).map(Reason::Cycle),
         State::Backoff {
             end: End::Failure(failure),
             ..
-        } => (Word::Failed, Some(Reason::Failure(failure))),
-        State::Backoff { .. } | State::Exited { .. } => (Word::Exited, None),
-        State::Failed { why } => (Word::Failed, Some(Reason::Failure(why))),
+        } => Some(Reason::Failure(failure)),
+        State::Failed { why } => Some(Reason::Failure(why)),
+        State::Inactive
+        | State::Blocked { .. }
+        | State::Preparing { .. }
+        | State::Forking
+        | State::Spawning { .. }
+        | State::Starting { .. }
+        | State::Running { .. }
+        | State::Stopping { .. }
+        | State::Clearing { .. }
+        | State::Trailing { .. }
+        | State::Backoff { .. }
+        | State::Exited { .. } => None,
     };
     let exit_code = match state {
         State::Exited { end } => end.code(),
@@ -128,10 +129,38 @@ pub fn look(all: &Supervisor, id: ServiceId, service: &Service) -> Look {
         | State::Trailing { .. } => None,
     };
     Look {
-        word,
+        word: word_of(state),
         pid: state.pid(),
         exit_code,
         reason,
+    }
+}
+
+/// The word of a state.
+#[must_use]
+pub const fn word(state: State) -> &'static str {
+    word_of(state).text()
+}
+
+const fn word_of(state: State) -> Word {
+    match state {
+        State::Inactive => Word::Inactive,
+        State::Blocked {
+            hold: Hold::Missing | Hold::Cycle,
+        }
+        | State::Backoff {
+            end: End::Failure(_),
+            ..
+        }
+        | State::Failed { .. } => Word::Failed,
+        State::Blocked { .. } => Word::Blocked,
+        State::Preparing { .. }
+        | State::Forking
+        | State::Spawning { .. }
+        | State::Starting { .. } => Word::Starting,
+        State::Running { .. } => Word::Running,
+        State::Stopping { .. } | State::Clearing { .. } | State::Trailing { .. } => Word::Stopping,
+        State::Backoff { .. } | State::Exited { .. } => Word::Exited,
     }
 }
 

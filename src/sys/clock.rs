@@ -113,6 +113,12 @@ impl Utc {
     pub fn now() -> Self {
         Self(unix_ms())
     }
+
+    /// That Unix millisecond.
+    #[must_use]
+    pub const fn at(unix_ms: u64) -> Self {
+        Self(unix_ms)
+    }
 }
 
 impl fmt::Display for Utc {

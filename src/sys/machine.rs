@@ -33,6 +33,15 @@ impl Verb {
     }
 }
 
+/// The name of the machine (`gethostname(2)`); empty if it has none.
+#[must_use]
+pub fn hostname() -> String {
+    nix::unistd::gethostname()
+        .ok()
+        .and_then(|name| name.into_string().ok())
+        .unwrap_or_default()
+}
+
 /// Gives the machine the name in `/etc/hostname`, if there is one (`hostname(5)`).
 ///
 /// # Errors

@@ -23,6 +23,7 @@ pub mod signals;
 pub mod socket;
 pub mod stderr;
 pub mod switch;
+pub mod writer;
 
 /// What went wrong with something that the kernel has to offer; if it does not, the sentence names
 /// the option it is to be built with.

@@ -15,6 +15,8 @@ pub enum Stream {
     Stdout,
     /// Standard error.
     Stderr,
+    /// The system's log (`syslog(3)`).
+    Syslog,
 }
 
 impl Stream {
@@ -24,6 +26,7 @@ impl Stream {
         match self {
             Self::Stdout => "stdout",
             Self::Stderr => "stderr",
+            Self::Syslog => "syslog",
         }
     }
 }
@@ -139,6 +142,12 @@ impl Lines {
             line(trim(&rest));
         }
     }
+}
+
+/// Is this text, which is not empty, in the line?
+#[must_use]
+pub fn holds(line: &[u8], text: &[u8]) -> bool {
+    !text.is_empty() && line.windows(text.len()).any(|part| part == text)
 }
 
 fn trim(line: &[u8]) -> &[u8] {

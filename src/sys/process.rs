@@ -433,6 +433,19 @@ pub fn child(work: impl FnOnce() -> i32) -> nix::Result<Pid> {
     }
 }
 
+/// In a child that is to live on without becoming another program: it has a session and a name of
+/// its own, none of the server's descriptors but this one, and none of its signal handling.
+pub fn become_helper(descriptor: &OwnedFd, name: &CStr) {
+    let _ = setsid();
+    // SAFETY: this prctl takes a pointer to a text that ends with a NUL.
+    unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
+    let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None);
+    if let Ok(null) = File::options().read(true).write(true).open("/dev/null") {
+        let _ = (dup2_stdin(&null), dup2_stdout(&null), dup2_stderr(&null));
+    }
+    close_all_but(Some(descriptor.as_raw_fd()));
+}
+
 /// Has a child do something that might never come back, such as to look at a file on a dead
 /// network; gives its exit status, or none if it is not done in time. It is killed then, and if
 /// not even that ends it, it is left to itself.
@@ -505,11 +518,22 @@ pub fn adopt_orphans() -> nix::Result<()> {
     nix::Error::result(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }).map(drop)
 }
 
-/// Closes whatever descriptors the server was started with, but 0, 1 and 2 (`close_range(2)`,
-/// Linux 5.9): services shall not inherit what nobody meant for them.
+/// Closes whatever descriptors the server was started with, but 0, 1 and 2: services shall not
+/// inherit what nobody meant for them. Called first thing in the server, when it has opened nothing.
 pub fn close_inherited() {
-    // SAFETY: called first thing in the server, when it has opened nothing yet.
-    if unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) } == 0 {
+    close_all_but(None);
+}
+
+/// Closes all descriptors but 0, 1, 2 and this one (`close_range(2)`, Linux 5.9).
+fn close_all_but(kept: Option<RawFd>) {
+    let kept = kept.map_or(2, RawFd::unsigned_abs);
+    let ranges = [(3, kept.saturating_sub(1)), (kept + 1, libc::c_uint::MAX)];
+    let closed = ranges.into_iter().filter(|(first, last)| first <= last);
+    let closed = closed.map(|(first, last)| {
+        // SAFETY: close_range takes plain numbers; nothing uses what it closes.
+        unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) }
+    });
+    if closed.fold(0, |worst, code| worst.min(code)) == 0 {
         return;
     }
     let open = std::fs::read_dir("/proc/self/fd")
@@ -519,7 +543,8 @@ pub fn close_inherited() {
     let numbers: Vec<RawFd> = open
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
         .collect();
-    for number in numbers.into_iter().filter(|number| *number > 2) {
+    let is_closed = |number: &RawFd| *number > 2 && number.unsigned_abs() != kept;
+    for number in numbers.into_iter().filter(is_closed) {
         // SAFETY: as above; the directory's own descriptor is closed already and gives EBADF.
         unsafe { libc::close(number) };
     }

@@ -1,0 +1,167 @@
+//! Actions that cost forks or looks at processes: a start, a kill, an errand, a sweep.
+
+use std::ffi::CString;
+use std::io::IsTerminal;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::rc::Rc;
+
+use super::Reactor;
+use super::role::Role;
+use crate::engine::spec::Program;
+use crate::engine::{Errand, ErrandId, Event, Pid, ServiceId, Signal, SpawnError, Spec, Step};
+use crate::sys::process::Stdio;
+use crate::sys::{clock, kill};
+
+/// An action that costs forks or looks at processes.
+#[derive(Debug)]
+pub(super) enum Deed {
+    Spawn {
+        service: ServiceId,
+    },
+    Kill {
+        service: ServiceId,
+        pid: Pid,
+        signal: Signal,
+    },
+    Errand {
+        service: ServiceId,
+        errand: ErrandId,
+        what: Errand,
+    },
+}
+
+impl Reactor {
+    /// Does one.
+    pub(super) fn accomplish(&mut self, deed: Deed) {
+        match deed {
+            Deed::Spawn { service } => {
+                let fact = self.spawn(service);
+                self.inbox.push_back(fact);
+            }
+            Deed::Errand {
+                service,
+                errand,
+                what,
+            } => self.set_out(service, errand, what),
+            Deed::Kill {
+                service,
+                pid,
+                signal,
+            } => {
+                // The process may have ended, and its number be another's, while this was due.
+                let found = self.supervisor.service(service);
+                if let Some(found) = found.filter(|found| found.state().pid() == Some(pid)) {
+                    let spec = found.spec();
+                    let mode = spec.lifecycle.kill_mode;
+                    let has_terminal = spec.program().is_some_and(|program| program.tty.is_some());
+                    self.families
+                        .kill(&self.supervisor, service, pid, mode, signal);
+                    // A shell that talks to somebody takes a hang-up for an end, and nothing else.
+                    if has_terminal && signal != Signal::KILL {
+                        kill::kill_child(pid, Signal::HUP);
+                    }
+                }
+            }
+        }
+    }
+
+    fn spawn(&mut self, service: ServiceId) -> Event {
+        let gone = SpawnError {
+            step: Step::Fork,
+            errno: 0,
+            item: 0,
+        };
+        let spec = self
+            .supervisor
+            .service(service)
+            .map(|found| Rc::clone(found.spec()));
+        let Some((spec, program)) = spec.as_ref().and_then(|spec| Some((spec, spec.program()?)))
+        else {
+            return Event::ForkFailed {
+                service,
+                error: gone,
+                scarce: false,
+            };
+        };
+        if self.is_obstructed(service, spec, program) {
+            return Event::Obstructed { service };
+        }
+        self.said.remove(service);
+        self.successors.remove(service);
+        let stdio = self.stdio(spec, program);
+        let registry = self.poll.registry();
+        match self
+            .runs
+            .spawn(service, spec, stdio, &mut self.families, registry)
+        {
+            Ok(pid) => {
+                let place = service.index();
+                let noted = self
+                    .door
+                    .as_ref()
+                    .map(|door| door.ledger.note(place, pid, clock::boot_ms(), &spec.name));
+                if let Some(Err(error)) = noted {
+                    log::warn!("the ledger beside the socket: {error}");
+                }
+                Event::Forked { service, pid }
+            }
+            Err((error, scarce)) => Event::ForkFailed {
+                service,
+                error,
+                scarce,
+            },
+        }
+    }
+
+    /// Is a process outside in its way?
+    pub(super) fn is_obstructed(
+        &mut self,
+        service: ServiceId,
+        spec: &Spec,
+        program: &Program,
+    ) -> bool {
+        let Some(text) = self.outside(service, program).text() else {
+            return false;
+        };
+        // Looked at every other second, told once.
+        if self.obstacles.get(service) != Some(&text) {
+            log::warn!("{}: {text}", spec.name);
+        }
+        if program.kill_others {
+            self.kill_others(service, program);
+        }
+        self.obstacles.insert(service, text);
+        true
+    }
+
+    /// What a service's standard descriptors are.
+    fn stdio(&self, spec: &Spec, program: &Program) -> Stdio {
+        let text = |path: &Path| CString::new(path.as_os_str().as_bytes()).unwrap_or_default();
+        let is_main = self.files.is_main(&spec.name);
+        if let Some(tty) = &program.tty {
+            Stdio::Terminal(text(tty))
+        } else if is_main && std::io::stdin().is_terminal() {
+            Stdio::Own
+        } else if spec.lifecycle.survive_switch_root && matches!(self.role, Role::Machine(_)) {
+            // Nobody reads its pipes when this PID 1 has handed over.
+            Stdio::File(text(Path::new("/dev/kmsg")))
+        } else {
+            Stdio::Kept { own_input: is_main }
+        }
+    }
+
+    /// Ends what a main process left behind.
+    pub(super) fn sweep(&mut self, service: ServiceId, signal: Signal) {
+        let Some(found) = self.supervisor.service(service) else {
+            return self.families.removed(service);
+        };
+        let mode = found.spec().lifecycle.kill_mode;
+        if self
+            .families
+            .sweep(clock::now(), &self.supervisor, service, mode, signal)
+        {
+            self.inbox.push_back(Event::Cleared { service });
+        }
+    }
+}

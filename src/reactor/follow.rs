@@ -1,0 +1,186 @@
+//! Streams: lines of output and changes of state, to clients that asked to be told of them. Each has
+//! a connection for that alone. One that does not read in time is told how much it missed.
+
+use std::rc::Rc;
+
+use serde_json::{Value, json};
+
+use super::Reactor;
+use super::clients::ClientId;
+use super::sinks::Tapped;
+use crate::engine::{ServiceId, State};
+use crate::rpc::{FollowQuery, LogQuery, LogShape, Stream as Of, view};
+use crate::sys::clock;
+
+/// Who is to be told of what.
+#[derive(Debug)]
+pub(super) struct Follower {
+    client: ClientId,
+    of: Of,
+    /// Of these services, or of all.
+    names: Option<Vec<String>>,
+    stream: Option<String>,
+    /// What it has missed.
+    lost: u64,
+}
+
+impl Follower {
+    fn is_for(&self, of: Of, name: &str, stream: Option<&str>) -> bool {
+        let named = self.names.as_ref().is_none_or(|names| {
+            let mut names = names.iter();
+            names.any(|known| known == name)
+        });
+        let streams = (self.stream.as_deref(), stream);
+        self.of == of && named && streams.0.is_none_or(|wanted| streams.1 == Some(wanted))
+    }
+}
+
+impl Reactor {
+    /// From now on this connection is told of what happens, after what has happened already.
+    pub(super) fn follow(&mut self, client: ClientId, request: Option<&Value>, query: FollowQuery) {
+        // What is still to be told to others is not told to this one: it has it from the past.
+        self.distribute();
+        self.clients
+            .answer(client, request, &Ok(json!({"ok": true})));
+        let past = match query.of {
+            Of::Logs => self.logs(&LogQuery {
+                services: query.services,
+                lines: query.lines,
+                stream: query.stream.clone(),
+                since_ms: query.since_ms,
+                shape: LogShape::Object,
+            }),
+            Of::Events => Value::Null,
+        };
+        for line in past.as_array().into_iter().flatten() {
+            self.clients.tell(client, &note("logs.line", line), true);
+        }
+        self.clients.wait(client);
+        self.followers.push(Follower {
+            client,
+            of: query.of,
+            names: query.names,
+            stream: query.stream,
+            lost: 0,
+        });
+        self.tap();
+    }
+
+    /// Is this a connection that is only told of things?
+    pub(super) fn is_follower(&self, client: ClientId) -> bool {
+        self.followers.iter().any(|known| known.client == client)
+    }
+
+    /// It is not there any more.
+    pub(super) fn stop_following(&mut self, client: ClientId) {
+        self.followers.retain(|known| known.client != client);
+        self.tap();
+    }
+
+    fn tap(&mut self) {
+        let any = self.followers.iter().any(|known| known.of == Of::Logs);
+        self.runs.sinks.is_tapped = any;
+    }
+
+    /// Tells of the lines that have come in, and of gaps as soon as that can be told.
+    pub(super) fn distribute(&mut self) {
+        if self.followers.is_empty() {
+            return;
+        }
+        for line in self.runs.sinks.take_tap() {
+            let (name, stream) = (Rc::clone(&line.name), line.stream.name());
+            let params = shown(line);
+            self.tell(Of::Logs, &name, Some(stream), "logs.line", &params);
+        }
+        for follower in &mut self.followers {
+            follower.lost = match follower.lost {
+                0 => 0,
+                lost if self
+                    .clients
+                    .tell(follower.client, &gap(follower.of, lost), false) =>
+                {
+                    0
+                }
+                lost => lost,
+            };
+        }
+    }
+
+    fn tell(&mut self, of: Of, name: &str, stream: Option<&str>, method: &str, params: &Value) {
+        let bytes = note(method, params);
+        for follower in &mut self.followers {
+            if !follower.is_for(of, name, stream) {
+                continue;
+            }
+            let caught_up = follower.lost == 0
+                || self
+                    .clients
+                    .tell(follower.client, &gap(of, follower.lost), false);
+            if caught_up {
+                follower.lost = 0;
+            }
+            if !caught_up || !self.clients.tell(follower.client, &bytes, false) {
+                follower.lost += 1;
+            }
+        }
+    }
+
+    /// A service is in another state.
+    pub(super) fn announce(&mut self, service: ServiceId, from: State, to: State) {
+        if !self.followers.iter().any(|known| known.of == Of::Events) {
+            return;
+        }
+        let Some(found) = self.supervisor.service(service) else {
+            return;
+        };
+        let name = Rc::clone(&found.spec().name);
+        let (from, to) = (view::word(from), view::word(to));
+        let state = view::state(&self.supervisor, service, found);
+        let at_ms = clock::unix_ms();
+        let params =
+            json!({"service": name, "from": from, "to": to, "state": state, "timestamp_ms": at_ms});
+        // Steps within what the wire calls one state are no news.
+        if from != to {
+            self.tell(Of::Events, &name, None, "events.state", &params);
+        }
+    }
+
+    /// A service is healthy now, or is not.
+    pub(super) fn announce_health(&mut self, service: ServiceId, healthy: bool) {
+        let name = self.name(service);
+        let at_ms = clock::unix_ms();
+        let params = json!({"service": name, "healthy": healthy, "timestamp_ms": at_ms});
+        self.tell(Of::Events, &name, None, "events.health", &params);
+    }
+
+    /// A service is no more.
+    pub(super) fn announce_removal(&mut self, name: &str) {
+        let params = json!({"service": name, "timestamp_ms": clock::unix_ms()});
+        self.tell(Of::Events, name, None, "events.removed", &params);
+    }
+}
+
+fn shown(line: Tapped) -> Value {
+    json!({
+        "timestamp_ms": line.at_ms,
+        "service": &*line.name,
+        "stream": line.stream.name(),
+        "content": line.content,
+    })
+}
+
+fn gap(of: Of, lost: u64) -> Vec<u8> {
+    let method = match of {
+        Of::Logs => "logs.gap",
+        Of::Events => "events.gap",
+    };
+    note(method, &json!({ "lost": lost }))
+}
+
+/// A notification (JSON-RPC 2.0, section 4.1), as a line.
+fn note(method: &str, params: &Value) -> Vec<u8> {
+    let note = json!({"jsonrpc": "2.0", "method": method, "params": params});
+    let mut bytes = note.to_string().into_bytes();
+    bytes.push(b'\n');
+    bytes
+}

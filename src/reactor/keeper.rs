@@ -1,0 +1,277 @@
+//! Log files: what waits to be written, and who writes it.
+//!
+//! A writer (`sys/writer.rs`) has one piece of one file at a time. When it takes too long the disk
+//! of that file hangs: the writer is killed, which may take as long as the hang does, another one
+//! takes over all other files, and the file waits for its old writer's end. While more waits for a
+//! file than it may, its services' output is not read; but not for long, then lines are dropped and
+//! counted.
+
+use std::collections::VecDeque;
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
+use mio::unix::SourceFd;
+use mio::{Interest, Registry};
+
+use super::place::Place;
+use crate::engine::{Pid, Signal, Spec, Time};
+use crate::sys::kill;
+use crate::sys::writer::{LogFile, PIECE_BYTES, Writer, Written};
+
+/// Bytes that may wait for a file before the service has to.
+const WAITING_BYTES: usize = 256 << 10;
+
+/// How long a service waits before its lines are dropped.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long a writer may take for a piece before it is said to hang.
+const HANG: Duration = Duration::from_secs(1);
+
+/// The pauses before a file that can't be written to is tried again.
+const RETRY: Duration = Duration::from_millis(250);
+const RETRY_MAX: Duration = Duration::from_secs(30);
+
+/// All log files.
+#[derive(Debug, Default)]
+pub(super) struct Keeper {
+    files: Vec<Kept>,
+    writer: Option<Writer>,
+    /// The file whose piece is with the writer, how long that is, and since when.
+    out: Option<(usize, usize, Time)>,
+    /// Whose turn it is.
+    next: usize,
+}
+
+#[derive(Debug)]
+struct Kept {
+    file: LogFile,
+    waiting: VecDeque<u8>,
+    /// Since when there has been too much.
+    full_since: Option<Time>,
+    /// Lines that were dropped.
+    lost: u64,
+    is_dropping: bool,
+    /// Not to be tried before, and after what pause then.
+    retry_at: Option<Time>,
+    pause: Duration,
+    /// The last error that was told of.
+    told: i32,
+    /// The writer that hangs with a piece of it.
+    hangs_in: Option<Pid>,
+}
+
+impl Keeper {
+    /// The place of the log file of a service, if it has one.
+    pub(super) fn of(&mut self, spec: &Spec) -> Option<usize> {
+        let logging = &spec.logging;
+        let file = LogFile {
+            path: logging.file.clone()?,
+            max_size: logging.max_size,
+            max_files: logging.max_files,
+            mode: logging.mode,
+        };
+        let known = self
+            .files
+            .iter()
+            .position(|kept| kept.file.path == file.path);
+        if let Some(place) = known {
+            self.files[place].file = file;
+            return Some(place);
+        }
+        self.files.push(Kept {
+            file,
+            waiting: VecDeque::new(),
+            full_since: None,
+            lost: 0,
+            is_dropping: false,
+            retry_at: None,
+            pause: RETRY,
+            told: 0,
+            hangs_in: None,
+        });
+        Some(self.files.len() - 1)
+    }
+
+    /// Takes on a line; `head` is its time and stream.
+    pub(super) fn push(&mut self, place: usize, head: &str, line: &[u8]) {
+        let kept = &mut self.files[place];
+        if kept.is_dropping {
+            if kept.waiting.len() > WAITING_BYTES / 2 {
+                kept.lost += 1;
+                return;
+            }
+            kept.is_dropping = false;
+            let text = format!("{head} zinit: {} lines lost\n", kept.lost);
+            kept.waiting.extend(text.as_bytes());
+            kept.lost = 0;
+        }
+        kept.waiting.extend(head.as_bytes());
+        kept.waiting.push_back(b' ');
+        kept.waiting.extend(line);
+        kept.waiting.push_back(b'\n');
+    }
+
+    /// Has whoever writes there to wait?
+    pub(super) fn is_full(&mut self, now: Time, place: usize) -> bool {
+        let kept = &mut self.files[place];
+        if kept.is_dropping || kept.waiting.len() <= WAITING_BYTES {
+            kept.full_since = None;
+            return false;
+        }
+        let since = *kept.full_since.get_or_insert(now);
+        if now.since(since) < PATIENCE {
+            return true;
+        }
+        log::warn!("{}: too slow; lines are dropped", kept.file.path.display());
+        kept.is_dropping = true;
+        kept.full_since = None;
+        false
+    }
+
+    /// Does anything wait that may yet be written?
+    pub(super) fn is_waiting(&self) -> bool {
+        let writable = |kept: &Kept| !kept.waiting.is_empty() && kept.hangs_in.is_none();
+        self.out.is_some() || self.files.iter().any(writable)
+    }
+
+    /// When to look without being told of anything.
+    pub(super) fn next_look(&self) -> Option<Time> {
+        let hang = self.out.map(|(_, _, since)| since + HANG);
+        let files = self.files.iter().filter(|kept| !kept.waiting.is_empty());
+        let looks = files.flat_map(|kept| {
+            let full = kept.full_since.map(|since| since + PATIENCE);
+            let retry = kept.retry_at.filter(|_| kept.hangs_in.is_none());
+            [full, retry]
+        });
+        looks.chain([hang]).flatten().min()
+    }
+
+    /// Goes on: takes the writer's answer and hands it the next piece. Says whether a file may have
+    /// room again.
+    pub(super) fn step(&mut self, now: Time, registry: &Registry) -> bool {
+        let mut freed = false;
+        if let (Some((place, length, since)), Some(writer)) = (self.out, &self.writer) {
+            match writer.written() {
+                Ok(Some(written)) => {
+                    self.out = None;
+                    self.done(now, place, length, written);
+                    freed = true;
+                }
+                Ok(None) if now.since(since) >= HANG => self.hangs(place),
+                Ok(None) => return freed | self.is_over(now),
+                Err(error) => {
+                    log::warn!("the log writer has ended: {error}");
+                    self.writer = None;
+                    self.out = None;
+                }
+            }
+        }
+        self.hand_next(now, registry);
+        freed | self.is_over(now)
+    }
+
+    /// Is somebody's patience over?
+    fn is_over(&self, now: Time) -> bool {
+        let over = |kept: &Kept| {
+            kept.full_since
+                .is_some_and(|since| now.since(since) >= PATIENCE)
+        };
+        self.files.iter().any(over)
+    }
+
+    fn done(&mut self, now: Time, place: usize, length: usize, written: Written) {
+        let kept = &mut self.files[place];
+        let path = kept.file.path.display();
+        kept.waiting.drain(..written.bytes.min(length));
+        if kept.waiting.is_empty() {
+            kept.waiting = VecDeque::new();
+        }
+        if written.errno == 0 {
+            if kept.told != 0 {
+                log::info!("{path}: written to again");
+            }
+            (kept.told, kept.retry_at, kept.pause) = (0, None, RETRY);
+            return;
+        }
+        if kept.told != written.errno {
+            let error = std::io::Error::from_raw_os_error(written.errno);
+            log::warn!("{path}: {error}; trying again");
+            kept.told = written.errno;
+        }
+        kept.retry_at = Some(now + kept.pause);
+        kept.pause = (kept.pause * 2).min(RETRY_MAX);
+    }
+
+    fn hangs(&mut self, place: usize) {
+        self.out = None;
+        let Some(writer) = self.writer.take() else {
+            return;
+        };
+        let kept = &mut self.files[place];
+        log::warn!("{}: its disk hangs", kept.file.path.display());
+        kill::kill_child(writer.pid, Signal::KILL);
+        kept.hangs_in = Some(writer.pid);
+    }
+
+    /// A child has ended: was it a writer that hung?
+    pub(super) fn ended(&mut self, now: Time, pid: Pid) {
+        for kept in &mut self.files {
+            if kept.hangs_in == Some(pid) {
+                kept.hangs_in = None;
+                kept.retry_at = Some(now + kept.pause);
+                kept.pause = (kept.pause * 2).min(RETRY_MAX);
+            }
+        }
+    }
+
+    fn hand_next(&mut self, now: Time, registry: &Registry) {
+        let count = self.files.len();
+        let may = |kept: &Kept| {
+            let due = kept.retry_at.is_none_or(|at| at <= now);
+            due && !kept.waiting.is_empty() && kept.hangs_in.is_none()
+        };
+        let places = (0..count).map(|step| (self.next + step) % count);
+        let Some(place) = places.into_iter().find(|place| may(&self.files[*place])) else {
+            return;
+        };
+        self.next = place + 1;
+        if self.writer.is_none() {
+            let started = Writer::start().and_then(|writer| {
+                let token = Place::Writer.token();
+                let number = writer.as_raw_fd();
+                registry.register(&mut SourceFd(&number), token, Interest::READABLE)?;
+                Ok(writer)
+            });
+            match started {
+                Ok(writer) => self.writer = Some(writer),
+                Err(error) => {
+                    log::warn!("no log writer: {error}");
+                    self.files[place].retry_at = Some(now + RETRY_MAX);
+                    return;
+                }
+            }
+        }
+        let kept = &mut self.files[place];
+        let waiting = kept.waiting.make_contiguous();
+        let mut length = waiting.len().min(PIECE_BYTES);
+        // Whole lines, so that a rotation does not cut one.
+        if length < waiting.len()
+            && let Some(end) = waiting[..length].iter().rposition(|byte| *byte == b'\n')
+        {
+            length = end + 1;
+        }
+        let handed = self.writer.as_ref().map(|writer| {
+            let piece = &kept.waiting.as_slices().0[..length];
+            writer.hand(&kept.file, piece)
+        });
+        match handed {
+            Some(Ok(())) => self.out = Some((place, length, now)),
+            Some(Err(error)) => {
+                log::warn!("the log writer has ended: {error}");
+                self.writer = None;
+                kept.retry_at = Some(now + RETRY);
+            }
+            None => {}
+        }
+    }
+}

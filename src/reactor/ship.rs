@@ -1,0 +1,226 @@
+//! Output that goes on to elsewhere: a syslog, the kernel's log, the console, the server's own
+//! output. What is not taken waits, within a bound; beyond it lines are dropped and counted.
+
+use std::collections::VecDeque;
+use std::net::UdpSocket;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::config::{Destination, to_syslog};
+use crate::engine::spec::Format;
+use crate::engine::{Spec, Time};
+use crate::sys::clock::Utc;
+use crate::sys::machine;
+use crate::sys::outlet::Outlet;
+use crate::sys::output::Stream;
+
+/// Bytes that may wait for one destination.
+const WAITING_BYTES: usize = 64 << 10;
+
+/// The pause before one that takes nothing is tried again.
+const RETRY: Duration = Duration::from_millis(200);
+
+/// All destinations.
+#[derive(Debug, Default)]
+pub(super) struct Ships {
+    all: Vec<Ship>,
+}
+
+/// Where the lines of a service go, and as what.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Route {
+    place: usize,
+    format: Format,
+}
+
+/// A line that is to go.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cargo<'a> {
+    pub(super) name: &'a str,
+    pub(super) at_ms: u64,
+    pub(super) stream: Stream,
+    pub(super) line: &'a [u8],
+}
+
+#[derive(Debug)]
+struct Ship {
+    text: String,
+    to: Destination,
+    link: Option<Link>,
+    waiting: VecDeque<Vec<u8>>,
+    bytes: usize,
+    lost: u64,
+    retry_at: Option<Time>,
+}
+
+#[derive(Debug)]
+enum Link {
+    Unix(UnixDatagram),
+    Udp(UdpSocket),
+    Stream(Outlet),
+}
+
+impl Ships {
+    /// The route of a service's output, if it is to go anywhere.
+    pub(super) fn of(&mut self, spec: &Spec) -> Option<Route> {
+        let text = spec.logging.forward.as_ref()?;
+        let format = spec.logging.forward_format;
+        let known = self.all.iter().position(|ship| ship.text == *text);
+        let place = match known {
+            Some(place) => place,
+            None => {
+                self.all.push(Ship {
+                    text: text.clone(),
+                    to: Destination::parse(text)?,
+                    link: None,
+                    waiting: VecDeque::new(),
+                    bytes: 0,
+                    lost: 0,
+                    retry_at: None,
+                });
+                self.all.len() - 1
+            }
+        };
+        Some(Route { place, format })
+    }
+
+    /// Takes on a line.
+    pub(super) fn push(&mut self, route: Route, cargo: &Cargo<'_>) {
+        let ship = &mut self.all[route.place];
+        if ship.bytes + cargo.line.len() > WAITING_BYTES {
+            ship.lost += 1;
+            return;
+        }
+        if ship.lost > 0 {
+            let text = format!("{} lines lost", std::mem::take(&mut ship.lost));
+            let name = cargo.name;
+            let line = text.as_bytes();
+            let note = Cargo {
+                name,
+                line,
+                ..*cargo
+            };
+            ship.load(route.format, &note);
+        }
+        ship.load(route.format, cargo);
+    }
+
+    /// Sends what is taken right now.
+    pub(super) fn flush(&mut self, now: Time) {
+        for ship in &mut self.all {
+            if !ship.waiting.is_empty() && ship.retry_at.is_none_or(|at| at <= now) {
+                let sent_all = ship.flush();
+                ship.retry_at = (!sent_all).then(|| now + RETRY);
+            }
+        }
+    }
+
+    /// When to try again.
+    pub(super) fn next_look(&self) -> Option<Time> {
+        self.all.iter().filter_map(|ship| ship.retry_at).min()
+    }
+}
+
+impl Ship {
+    fn load(&mut self, format: Format, cargo: &Cargo<'_>) {
+        let text = String::from_utf8_lossy(cargo.line);
+        let time = Utc::at(cargo.at_ms).to_string();
+        let bytes = match (&self.to, format) {
+            (Destination::Unix(_) | Destination::Udp(_), _) => {
+                let is_error = cargo.stream == Stream::Stderr;
+                let host = machine::hostname();
+                to_syslog(&time, &host, cargo.name, is_error, &text).into_bytes()
+            }
+            (Destination::Kmsg | Destination::Console | Destination::Stdout, Format::Raw) => {
+                ended(cargo.line.to_vec())
+            }
+            (Destination::Kmsg | Destination::Console | Destination::Stdout, Format::Prefixed) => {
+                ended(format!("{} | {text}", cargo.name).into_bytes())
+            }
+            (Destination::Kmsg | Destination::Console | Destination::Stdout, Format::Json) => {
+                let stream = cargo.stream.name();
+                let object =
+                    json!({"time": time, "service": cargo.name, "stream": stream, "text": text});
+                ended(object.to_string().into_bytes())
+            }
+        };
+        self.bytes += bytes.len();
+        self.waiting.push_back(bytes);
+    }
+
+    /// Says whether nothing is left.
+    fn flush(&mut self) -> bool {
+        while let Some(front) = self.waiting.front_mut() {
+            if self.link.is_none() {
+                self.link = connect(&self.to);
+            }
+            let Some(link) = &self.link else {
+                return false;
+            };
+            let sent = match link {
+                Link::Unix(socket) => socket.send(front),
+                Link::Udp(socket) => socket.send(front),
+                Link::Stream(outlet) => outlet.write(front),
+            };
+            match sent {
+                Ok(count) if count < front.len() && matches!(link, Link::Stream(_)) => {
+                    front.drain(..count);
+                    self.bytes -= count;
+                }
+                Ok(_) => {
+                    self.bytes -= front.len();
+                    self.waiting.pop_front();
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                // A datagram that nobody will ever take is not tried for ever.
+                Err(error) if error.raw_os_error() == Some(nix::libc::EMSGSIZE) => {
+                    self.bytes -= front.len();
+                    self.waiting.pop_front();
+                    self.lost += 1;
+                }
+                Err(error) => {
+                    if error.kind() != std::io::ErrorKind::WouldBlock {
+                        self.link = None;
+                    }
+                    return false;
+                }
+            }
+        }
+        true
+    }
+}
+
+fn connect(to: &Destination) -> Option<Link> {
+    match to {
+        Destination::Unix(path) => {
+            let socket = UnixDatagram::unbound().ok()?;
+            socket.set_nonblocking(true).ok()?;
+            socket.connect(path).ok()?;
+            Some(Link::Unix(socket))
+        }
+        Destination::Udp(address) => {
+            let any = if address.is_ipv6() {
+                "[::]:0"
+            } else {
+                "0.0.0.0:0"
+            };
+            let socket = UdpSocket::bind(any).ok()?;
+            socket.set_nonblocking(true).ok()?;
+            socket.connect(address).ok()?;
+            Some(Link::Udp(socket))
+        }
+        Destination::Kmsg => Outlet::open(Path::new("/dev/kmsg")).ok().map(Link::Stream),
+        Destination::Console => Outlet::open(Path::new("/dev/console"))
+            .ok()
+            .map(Link::Stream),
+        Destination::Stdout => Some(Link::Stream(Outlet::standard(1))),
+    }
+}
+
+fn ended(mut line: Vec<u8>) -> Vec<u8> {
+    line.push(b'\n');
+    line
+}

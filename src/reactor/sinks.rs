@@ -1,0 +1,100 @@
+//! Where a line of a service's output goes, beside its ring: a container's own output, a file, a
+//! destination elsewhere, and whoever follows.
+
+use std::rc::Rc;
+
+use super::forward::Forward;
+use super::keeper::Keeper;
+use super::ship::{Cargo, Route, Ships};
+use crate::engine::Spec;
+use crate::sys::clock::Utc;
+use crate::sys::output::Stream;
+
+/// All of them.
+#[derive(Debug, Default)]
+pub(super) struct Sinks {
+    /// The output of a container.
+    pub(super) forward: Option<Forward>,
+    /// Files.
+    pub(super) keeper: Keeper,
+    /// Destinations elsewhere.
+    pub(super) ships: Ships,
+    /// Does anybody follow?
+    pub(super) is_tapped: bool,
+    pub(super) tap: Vec<Tapped>,
+}
+
+/// Where the lines of one service go.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Pipework {
+    pub(super) file: Option<usize>,
+    route: Option<Route>,
+}
+
+/// A line for those who follow.
+#[derive(Clone, Debug)]
+pub(super) struct Tapped {
+    pub(super) name: Rc<str>,
+    pub(super) at_ms: u64,
+    pub(super) stream: Stream,
+    pub(super) content: String,
+}
+
+/// Lines of one stream that were read at one time.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Source<'a> {
+    pub(super) name: &'a Rc<str>,
+    pub(super) stream: Stream,
+    pub(super) at_ms: u64,
+    /// The pipe they came over; none if it was no pipe.
+    pub(super) slot: Option<usize>,
+    /// Time and stream, for a file.
+    pub(super) head: &'a str,
+}
+
+impl Sinks {
+    /// Where the lines of a service go from now on.
+    pub(super) fn of(&mut self, spec: &Spec) -> Pipework {
+        Pipework {
+            file: self.keeper.of(spec),
+            route: self.ships.of(spec),
+        }
+    }
+
+    /// Takes on a line, or a piece of one.
+    pub(super) fn push(&mut self, work: Pipework, source: &Source<'_>, line: &[u8], ends: bool) {
+        if let (Some(forward), Some(slot)) = (&mut self.forward, source.slot) {
+            forward.push(source.stream, slot, source.name, line, ends);
+        }
+        if let Some(file) = work.file {
+            self.keeper.push(file, source.head, line);
+        }
+        if let Some(route) = work.route {
+            let cargo = Cargo {
+                name: source.name,
+                at_ms: source.at_ms,
+                stream: source.stream,
+                line,
+            };
+            self.ships.push(route, &cargo);
+        }
+        if self.is_tapped {
+            self.tap.push(Tapped {
+                name: Rc::clone(source.name),
+                at_ms: source.at_ms,
+                stream: source.stream,
+                content: String::from_utf8_lossy(line).into_owned(),
+            });
+        }
+    }
+
+    /// What came in since this was asked last.
+    pub(super) fn take_tap(&mut self) -> Vec<Tapped> {
+        std::mem::take(&mut self.tap)
+    }
+}
+
+/// Time and stream, as a file has them before each line.
+pub(super) fn head(at_ms: u64, stream: Stream) -> String {
+    format!("{} {}", Utc::at(at_ms), stream.name())
+}
