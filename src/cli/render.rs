@@ -198,7 +198,22 @@ pub(super) fn stats(screen: &mut Screen<'_>, stats: &Value) -> Shown {
     }
     screen.line(&format!("PID:     {}", stats["pid"]))?;
     screen.line(&format!("Memory:  {}", size(&stats["memory_bytes"])))?;
-    screen.line(&format!("CPU:     {} %", stats["cpu_percent"]))
+    screen.line(&format!("CPU:     {} %", stats["cpu_percent"]))?;
+    let group = &stats["cgroup"];
+    if group["memory_bytes"].is_u64() {
+        screen.line(&format!("All:     {}", size(&group["memory_bytes"])))?;
+    }
+    if group["pids"].is_u64() {
+        screen.line(&format!("Tasks:   {}", group["pids"]))?;
+    }
+    if let Some(pressure) = group["pressure"].as_object() {
+        let waits = pressure
+            .iter()
+            .map(|(what, percent)| format!("{what} {percent} %"));
+        let waits: Vec<String> = waits.collect();
+        screen.line(&format!("Waits:   {}", waits.join(", ")))?;
+    }
+    Ok(())
 }
 
 pub(super) fn children(screen: &mut Screen<'_>, name: &str, answer: &Value) -> Shown {

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use super::diagnose::{PROBLEMS_MAX, Problem, Severity};
 use super::suggest::nearest;
-use super::{ConfigFile, Dirs, Loaded, exec, load, load_file, place};
+use super::{ConfigFile, Dirs, Loaded, exec, is_template, load, load_file, place, template_of};
 use crate::engine::cycles;
 use crate::engine::spec::{Exec, Program, Spec};
 
@@ -132,7 +132,14 @@ fn unknown_names(spec: &Spec, known: &BTreeSet<&str>) -> Vec<Finding> {
     ];
     let mut findings = Vec::new();
     for (key, severity, names) in lists {
-        for name in names.iter().filter(|name| !known.contains(&***name)) {
+        // An instance is known by its template, and what is filled in can't be told.
+        let is_known = |name: &str| {
+            let template = template_of(name).map(|(template, _)| template);
+            known.contains(name)
+                || template.is_some_and(|template| known.contains(template))
+                || (is_template(&spec.name) && name.contains('%'))
+        };
+        for name in names.iter().filter(|name| !is_known(name)) {
             let near = (findings.len() < HINTS_MAX)
                 .then(|| nearest(name, &mut known.iter().copied()))
                 .flatten();

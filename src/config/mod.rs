@@ -29,6 +29,7 @@ mod sections;
 mod store;
 mod suggest;
 mod syslog;
+mod template;
 mod text;
 mod words;
 
@@ -51,6 +52,7 @@ pub use rules::SetError;
 pub use sections::Destination;
 pub use store::{remove, sync, write};
 pub use syslog::{SyslogLine, syslog_line, to_syslog};
+pub use template::{instance, is_template, template_of};
 pub use text::to_toml;
 
 use crate::engine::Spec;

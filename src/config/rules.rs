@@ -10,6 +10,7 @@ use super::file::{
     ServiceSection, TargetConfig,
 };
 use super::sections::{self, HooksSection};
+use super::template::is_template;
 use super::words::{List, Loose, OneOrList};
 use crate::engine::Signal;
 use crate::engine::confine::{IoPriority, Rlimit};
@@ -68,7 +69,7 @@ pub(super) fn service(config: &ServiceConfig) -> Vec<Fault> {
     faults.hooks(&config.hooks);
     faults.confinement(config);
     faults.logging(&config.logging);
-    faults.dependencies(&config.dependencies);
+    faults.dependencies(&config.dependencies, &config.service.name);
     faults.found
 }
 
@@ -76,7 +77,7 @@ pub(super) fn service(config: &ServiceConfig) -> Vec<Fault> {
 pub(super) fn target(config: &TargetConfig) -> Vec<Fault> {
     let mut faults = Faults::default();
     faults.name("target", &config.target.name);
-    faults.dependencies(&config.dependencies);
+    faults.dependencies(&config.dependencies, &config.target.name);
     faults.found
 }
 
@@ -85,7 +86,8 @@ pub(super) fn target(config: &TargetConfig) -> Vec<Fault> {
 pub(super) fn is_name(name: &str) -> bool {
     let allowed =
         |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'@');
-    !name.is_empty() && name.bytes().all(allowed) && name != "." && name != ".."
+    let is_path = name == "." || name == "..";
+    !name.is_empty() && name.bytes().all(allowed) && !is_path && !name.starts_with('@')
 }
 
 #[derive(Default)]
@@ -463,7 +465,15 @@ impl Faults {
         }
     }
 
-    fn dependencies(&mut self, dependencies: &DependenciesSection) {
+    fn dependencies(&mut self, dependencies: &DependenciesSection, name: &str) {
+        // What a template is filled in with is a name, or a part of one.
+        let filled = |other: &str| match is_template(name) {
+            true => other
+                .replace("%i", "x")
+                .replace("%n", "x")
+                .replace("%p", "x"),
+            false => other.to_owned(),
+        };
         let lists = [
             ("requires", &dependencies.requires),
             ("after", &dependencies.after),
@@ -471,7 +481,7 @@ impl Faults {
             ("conflicts", &dependencies.conflicts),
         ];
         for (key, names) in lists {
-            for name in names.iter().filter(|name| !is_name(name)) {
+            for name in names.iter().filter(|name| !is_name(&filled(name))) {
                 self.add(
                     "dependencies",
                     key,

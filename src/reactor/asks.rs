@@ -18,6 +18,7 @@ use crate::rpc::{
     text,
     why::{self, FilterMatch, Outside},
 };
+use crate::sys::cgroup::Usage;
 use crate::sys::ledger::Entry;
 use crate::sys::output::{LogLine, Stream};
 use crate::sys::{clock, kill, ports, procfs};
@@ -231,10 +232,26 @@ impl Reactor {
         })?;
         let name = spec.name.to_string();
         let warnings = self.stale_run(&spec);
-        self.inbox.push_back(command(Command::Put {
-            spec: Rc::new(spec),
-        }));
-        self.handle_inbox();
+        let all = &self.supervisor;
+        if config::is_template(&name) {
+            // It is no service itself; those that are made from it change with it.
+            self.files.put_template(&spec);
+            let names = all
+                .services()
+                .map(|(_, service)| service.spec().name.clone());
+            let of_it = |made: &Rc<str>| {
+                config::template_of(made).is_some_and(|(template, _)| template == name)
+            };
+            let made = names
+                .filter(of_it)
+                .filter_map(|made| config::instance(&spec, &made).ok());
+            let made = made.collect();
+            self.put(made);
+        } else {
+            let mut made = self.files.needed_by(&spec, |name| all.find(name).is_some());
+            made.push(spec);
+            self.put(made);
+        }
         Ok(json!({"name": name, "path": path, "warnings": warnings}))
     }
 
@@ -267,10 +284,8 @@ impl Reactor {
             );
             return Err(Refusal::new(Code::Internal, text));
         }
-        if let Some(missing) = spec
-            .program()
-            .and_then(|program| self.missing_program(program))
-        {
+        let program = spec.program().filter(|_| !config::is_template(&spec.name));
+        if let Some(missing) = program.and_then(|program| self.missing_program(program)) {
             return Err(Refusal::new(
                 Code::ExecNotFound,
                 format!("Executable not found: {missing}"),
@@ -285,7 +300,10 @@ impl Reactor {
         ]
         .into_iter()
         .flatten();
-        let unknown = |name: &&Rc<str>| **name != spec.name && self.supervisor.find(name).is_none();
+        let unknown = |name: &&Rc<str>| {
+            let is_known = self.supervisor.find(name).is_some() || self.files.is_of_template(name);
+            **name != spec.name && !is_known && !config::is_template(&spec.name)
+        };
         match names.into_iter().find(unknown) {
             Some(name) => Err(Refusal::new(
                 Code::DependencyMissing,
@@ -325,11 +343,15 @@ impl Reactor {
         } else {
             0.0
         };
-        json!({
+        let mut object = json!({
             "pid": stat.pid.number(),
             "memory_bytes": stat.pages * procfs::page_bytes(),
             "cpu_percent": percent,
-        })
+        });
+        if let Some(usage) = self.cgroups.usage(&self.name(id)) {
+            object["cgroup"] = shown(&usage);
+        }
+        object
     }
 
     fn children(&mut self, id: ServiceId) -> Value {
@@ -482,6 +504,27 @@ fn merged(
         (None, _) => b.next(),
     };
     std::iter::from_fn(next).skip(skip).collect()
+}
+
+/// What the processes of a service use together, as far as the kernel tells.
+fn shown(usage: &Usage) -> Value {
+    let mut object = json!({});
+    let numbers = [
+        ("memory_bytes", usage.memory_bytes),
+        ("pids", usage.pids),
+        ("cpu_usec", usage.cpu_usec),
+    ];
+    for (name, number) in numbers {
+        if let Some(number) = number {
+            object[name] = json!(number);
+        }
+    }
+    for (what, hundredths) in &usage.pressure {
+        #[expect(clippy::cast_precision_loss, reason = "at most ten thousand")]
+        let percent = *hundredths as f64 / 100.0;
+        object["pressure"][what] = json!(percent);
+    }
+    object
 }
 
 fn report(problems: &[config::Problem]) {

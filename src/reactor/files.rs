@@ -1,11 +1,11 @@
 //! The service files behind the services.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use crate::config::{self, Dirs, Loaded, Problem};
+use crate::config::{self, Dirs, Loaded, Problem, SetError};
 use crate::engine::Spec;
 use crate::engine::spec::{Exec, RestartPolicy};
 
@@ -16,6 +16,10 @@ pub(super) struct Files {
     /// The command of a container, which has no file.
     main: Option<Vec<String>>,
     paths: BTreeMap<Rc<str>, PathBuf>,
+    /// What instances are made of, by the name that ends with `@`.
+    templates: BTreeMap<Rc<str>, Spec>,
+    /// Instances that somebody asked for by name.
+    asked_for: BTreeSet<Rc<str>>,
 }
 
 /// What reading the directories brought.
@@ -28,6 +32,9 @@ pub(super) struct Read {
     /// What is wrong or odd, in order.
     pub(super) problems: Vec<Problem>,
 }
+
+/// Services beyond which no more instances are made.
+const INSTANCES_MAX: usize = 10_000;
 
 /// The name of a container's command among the services.
 const MAIN: &str = "main";
@@ -69,6 +76,8 @@ impl Files {
             dirs,
             main,
             paths: BTreeMap::new(),
+            templates: BTreeMap::new(),
+            asked_for: BTreeSet::new(),
         }
     }
 
@@ -115,17 +124,28 @@ impl Files {
         } = config::load(&self.dirs)?;
         let before = std::mem::take(&mut self.paths);
         let mut specs = Vec::with_capacity(files.len());
+        let templates = std::mem::take(&mut self.templates);
         for file in files {
-            self.paths.insert(Rc::clone(&file.spec.name), file.path);
-            specs.push(Rc::new(file.spec));
+            let name = Rc::clone(&file.spec.name);
+            self.paths.insert(Rc::clone(&name), file.path);
+            if config::is_template(&name) {
+                self.templates.insert(name, file.spec);
+            } else {
+                specs.push(Rc::new(file.spec));
+            }
         }
         let mut keep = Vec::new();
         for (name, path) in before {
             if broken.contains(&path) && !self.paths.contains_key(&name) {
                 self.paths.insert(Rc::clone(&name), path);
+                if let Some(template) = templates.get(&name) {
+                    self.templates.insert(Rc::clone(&name), template.clone());
+                }
                 keep.push(name);
             }
         }
+        let mut problems = problems;
+        self.add_instances(&mut specs, &mut problems);
         let mut read = Read {
             specs,
             keep,
@@ -135,6 +155,93 @@ impl Files {
             read.add_main(words, self.paths.get(MAIN));
         }
         Ok(read)
+    }
+
+    /// Adds the instances that services require or want, and those that were asked for.
+    fn add_instances(&self, specs: &mut Vec<Rc<Spec>>, problems: &mut Vec<Problem>) {
+        let mut known: BTreeSet<Rc<str>> = BTreeSet::new();
+        known.extend(specs.iter().map(|spec| Rc::clone(&spec.name)));
+        let mut wanted: Vec<Rc<str>> = self.asked_for.iter().cloned().collect();
+        wanted.extend(specs.iter().flat_map(|spec| needs(spec)));
+        let (made, broken) = self.instances(wanted, |name| known.contains(name));
+        specs.extend(made.into_iter().map(Rc::new));
+        let told = |(path, text): (PathBuf, String)| Problem::error(&path, text);
+        problems.extend(broken.into_iter().map(told));
+    }
+
+    /// The instances of these names and those that they need, but for what is there already. And
+    /// what is wrong with others.
+    fn instances(
+        &self,
+        mut wanted: Vec<Rc<str>>,
+        is_there: impl Fn(&str) -> bool,
+    ) -> (Vec<Spec>, Vec<(PathBuf, String)>) {
+        let (mut made, mut broken) = (Vec::new(), Vec::new());
+        let mut seen: BTreeSet<Rc<str>> = BTreeSet::new();
+        while let Some(name) = wanted.pop() {
+            // One may need others without end, each with a longer name than the one before it.
+            if is_there(&name) || made.len() >= INSTANCES_MAX || !seen.insert(Rc::clone(&name)) {
+                continue;
+            }
+            match self.instance(&name) {
+                None => {}
+                Some(Ok(spec)) => {
+                    wanted.extend(needs(&spec));
+                    made.push(spec);
+                }
+                Some(Err((path, error))) => {
+                    broken.push((path, format!("instance '{name}': {error}")));
+                }
+            }
+        }
+        (made, broken)
+    }
+
+    /// The instances that a definition needs and that are not there yet.
+    #[must_use]
+    pub(super) fn needed_by(&self, spec: &Spec, is_there: impl Fn(&str) -> bool) -> Vec<Spec> {
+        self.instances(needs(spec), is_there).0
+    }
+
+    /// Keeps a template.
+    pub(super) fn put_template(&mut self, template: &Spec) {
+        self.templates
+            .insert(Rc::clone(&template.name), template.clone());
+    }
+
+    /// The instance of that name, if there is a template for it.
+    fn instance(&self, name: &str) -> Option<Result<Spec, (PathBuf, SetError)>> {
+        let (template, _) = config::template_of(name)?;
+        let spec = self.templates.get(template)?;
+        let path = self.paths.get(template).cloned().unwrap_or_default();
+        Some(config::instance(spec, name).map_err(|error| (path, error)))
+    }
+
+    /// Somebody asks for an instance by name: its definition and those of instances it needs, if
+    /// there is a template for it. It stays until its template goes.
+    ///
+    /// # Errors
+    /// If a template does not allow for it, with what is wrong.
+    pub(super) fn ask_for(
+        &mut self,
+        name: &str,
+        is_there: impl Fn(&str) -> bool,
+    ) -> Result<Vec<Spec>, String> {
+        let (made, broken) = self.instances(vec![Rc::from(name)], is_there);
+        if let Some((path, text)) = broken.first() {
+            return Err(format!("{}: {text}", path.display()));
+        }
+        if !made.is_empty() {
+            self.asked_for.insert(Rc::from(name));
+        }
+        Ok(made)
+    }
+
+    /// Is that a template, or could it be made from one?
+    #[must_use]
+    pub(super) fn is_of_template(&self, name: &str) -> bool {
+        let template = config::template_of(name).map_or(name, |(template, _)| template);
+        config::is_template(template) && self.templates.contains_key(template)
     }
 
     /// Writes the file of a service, in place of the one it has.
@@ -179,6 +286,7 @@ impl Files {
     }
 
     fn delete_one(&mut self, name: &str) -> Result<(), String> {
+        self.asked_for.remove(name);
         let Some(path) = self.paths.get(name) else {
             return Ok(());
         };
@@ -187,6 +295,13 @@ impl Files {
             format!("failed to delete config file for service '{name}': {path}: {error}")
         })?;
         self.paths.remove(name);
+        self.templates.remove(name);
         Ok(())
     }
+}
+
+/// The names a definition brings along.
+fn needs(spec: &Spec) -> Vec<Rc<str>> {
+    let names = spec.links.requires.iter().chain(&spec.links.wants);
+    names.cloned().collect()
 }

@@ -134,8 +134,8 @@ impl Reactor {
             return;
         };
         let name = Rc::clone(&found.spec().name);
+        let state = view::state_in(&self.supervisor, service, found.spec(), to);
         let (from, to) = (view::word(from), view::word(to));
-        let state = view::state(&self.supervisor, service, found);
         let at_ms = clock::unix_ms();
         let params =
             json!({"service": name, "from": from, "to": to, "state": state, "timestamp_ms": at_ms});

@@ -109,29 +109,34 @@ impl Environment {
         })
     }
 
-    /// The server's environment, or one that says as much as a program needs.
+    /// The server's environment; of a machine's only what was given on the kernel's command line,
+    /// and what programs count on.
     fn inherited(&self, program: &Program, stdio: &Stdio) -> Result<Vec<CString>, SpawnError> {
-        if program.env_inherit.unwrap_or(!self.is_private) {
+        if program.env_inherit == Some(true) || (program.env_inherit.is_none() && !self.is_private)
+        {
             return Ok(self.own.iter().map(|(_, entry)| entry.clone()).collect());
         }
-        let own = |name: &str| std::env::var(name).ok();
-        let mut all = vec![
-            (
-                "PATH",
-                own("PATH").unwrap_or_else(|| DEFAULT_PATH.to_owned()),
-            ),
+        let own =
+            |name: &str, usual: &str| std::env::var(name).unwrap_or_else(|_| usual.to_owned());
+        let mut usual = vec![
+            ("PATH", own("PATH", DEFAULT_PATH)),
             ("HOME", "/root".to_owned()),
             ("USER", "root".to_owned()),
             ("LOGNAME", "root".to_owned()),
             ("SHELL", "/bin/sh".to_owned()),
-            ("LANG", own("LANG").unwrap_or_else(|| "C.UTF-8".to_owned())),
+            ("LANG", own("LANG", "C.UTF-8")),
         ];
-        if matches!(stdio, Stdio::Terminal(_) | Stdio::Own) {
-            all.push(("TERM", own("TERM").unwrap_or_else(|| "linux".to_owned())));
-        }
-        all.iter()
-            .map(|(name, value)| entry(name.as_bytes(), value.as_bytes()))
-            .collect()
+        let has_terminal = matches!(stdio, Stdio::Terminal(_) | Stdio::Own);
+        usual.extend(has_terminal.then(|| ("TERM", own("TERM", "linux"))));
+        let given = self.own.iter().filter(|(name, _)| {
+            let is_usual = usual.iter().any(|(usual, _)| name == usual);
+            self.is_private && program.env_inherit.is_none() && !is_usual && name != "TERM"
+        });
+        let given = given.map(|(_, entry)| Ok(entry.clone()));
+        let usual = usual
+            .iter()
+            .map(|(name, value)| entry(name.as_bytes(), value.as_bytes()));
+        usual.chain(given).collect()
     }
 
     /// Where a program of that name may be: itself if it names a path, else along PATH.

@@ -1,14 +1,15 @@
 //! Clients' requests: taken in turns, handed on, answered.
 
 use std::io;
+use std::rc::Rc;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::clients::ClientId;
 use super::place::Place;
-use super::{Asker, Reactor};
-use crate::engine::{Command, Event, Patience, Ticket};
+use super::{Asker, Reactor, command};
+use crate::engine::{Command, Event, Patience, Spec, Ticket};
 use crate::rpc::{self, Code, Form, Refusal, Scene, Todo};
 use crate::sys::clock;
 
@@ -89,6 +90,9 @@ impl Reactor {
                     .answer(client, Some(&Value::from(0)), &Err(refusal));
             }
         };
+        if let Some(answer) = self.about_template(&request) {
+            return self.clients.answer(client, request.id.as_ref(), &answer);
+        }
         let scene = Scene {
             all: &self.supervisor,
             now: clock::now(),
@@ -113,6 +117,42 @@ impl Reactor {
             Err(refusal) => Err(refusal),
         };
         self.clients.answer(client, request.id.as_ref(), &answer);
+    }
+
+    /// A start may be for an instance that is not there yet, and a removal for a template, which is
+    /// no service. An answer, if that is all.
+    fn about_template(&mut self, request: &rpc::Request) -> Option<Result<Value, Refusal>> {
+        let name = request.params.get("name")?.as_str()?;
+        if !name.contains('@') || self.supervisor.find(name).is_some() {
+            return None;
+        }
+        match request.method.as_str() {
+            "service.start" | "service.restart" if !self.supervisor.is_closing() => {
+                let all = &self.supervisor;
+                match self.files.ask_for(name, |name| all.find(name).is_some()) {
+                    Ok(made) => {
+                        self.put(made);
+                        None
+                    }
+                    Err(text) => Some(Err(Refusal::new(Code::Internal, text))),
+                }
+            }
+            "service.delete" | "service.remove" if self.files.is_of_template(name) => {
+                let deleted = self.files.delete(&[Rc::from(name)]);
+                let done = deleted.map(|()| json!({"ok": true}));
+                Some(done.map_err(|text| Refusal::new(Code::Internal, text)))
+            }
+            _ => None,
+        }
+    }
+
+    /// Adds services, or gives them other definitions.
+    pub(super) fn put(&mut self, specs: Vec<Spec>) {
+        for spec in specs {
+            let spec = Rc::new(spec);
+            self.inbox.push_back(command(Command::Put { spec }));
+        }
+        self.handle_inbox();
     }
 
     /// Hands a command to the engine; the client is answered by its ticket.

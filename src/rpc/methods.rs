@@ -288,8 +288,8 @@ pub const METHODS: &[Method] = &[
     method!(
         "service.stats",
         [NAME],
-        "{cpu_percent, memory_bytes, pid}",
-        "Memory and processor use of the main process; the latter since the last time it was asked for, or since its start."
+        "{cpu_percent, memory_bytes, pid, cgroup: {memory_bytes, pids, cpu_usec, pressure: {cpu, memory, io}}}",
+        "Memory and processor use of the main process; the latter since the last time it was asked for, or since its start. Of all its processes where it has a cgroup."
     ),
     method!(
         "service.status",

@@ -86,7 +86,11 @@ impl Word {
 /// How `id` looks.
 #[must_use]
 pub fn look(all: &Supervisor, id: ServiceId, service: &Service) -> Look {
-    let state = service.state();
+    look_in(all, id, service.state())
+}
+
+/// How it looks in this state.
+fn look_in(all: &Supervisor, id: ServiceId, state: State) -> Look {
     let reason = match state {
         State::Blocked {
             hold: Hold::Missing,
@@ -186,7 +190,13 @@ fn cycle(all: &Supervisor, id: ServiceId) -> Option<String> {
 /// ServiceState.
 #[must_use]
 pub fn state(all: &Supervisor, id: ServiceId, service: &Service) -> Value {
-    let look = look(all, id, service);
+    state_in(all, id, service.spec(), service.state())
+}
+
+/// ServiceState of a service in this state.
+#[must_use]
+pub fn state_in(all: &Supervisor, id: ServiceId, spec: &Spec, state: State) -> Value {
+    let look = look_in(all, id, state);
     let mut object = Map::from_iter([("state".to_owned(), json!(look.word.text()))]);
     match look.word {
         Word::Starting | Word::Running | Word::Stopping => {
@@ -200,7 +210,7 @@ pub fn state(all: &Supervisor, id: ServiceId, service: &Service) -> Value {
                 "reason".to_owned(),
                 look.reason
                     .as_ref()
-                    .map_or(Value::Null, |why| reason(service.spec(), why)),
+                    .map_or(Value::Null, |why| reason(spec, why)),
             );
         }
         Word::Blocked => {

@@ -1,0 +1,416 @@
+//! Where output goes beside the ring: files, other logs, and those who follow. And instances, whose
+//! names are in it.
+
+#[path = "common/sandbox.rs"]
+mod sandbox;
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use sandbox::{PATIENCE, Sandbox, quoted, signal, wait_until};
+use serde_json::{Value, json};
+
+/// The number that each line of these files ends with.
+fn numbers(dir: &Path, name: &str, most: u32) -> Vec<u32> {
+    let old = (1..=most).rev().map(|number| format!("{name}.{number}"));
+    let files = old.chain([name.to_owned()]);
+    let texts = files.filter_map(|file| fs::read_to_string(dir.join(file)).ok());
+    texts
+        .flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>())
+        .filter_map(|line| line.rsplit(' ').next()?.parse().ok())
+        .collect()
+}
+
+#[test]
+fn a_rotated_file_loses_no_line() {
+    let mut sandbox = Sandbox::new();
+    let log = sandbox.text("log");
+    let exec = "i=0; while [ $i -lt 20000 ]; do echo line $i; i=$((i+1)); done; exec sleep 1000";
+    let body = format!(
+        "exec = {}\n[logging]\nfile = {}\nmax_size = \"32K\"\nmax_files = 100\nmode = \"0600\"",
+        quoted(exec),
+        quoted(&log)
+    );
+    sandbox.service("writer", &body);
+    sandbox.start();
+    let found = || numbers(sandbox.dir(), "log", 100);
+    assert!(wait_until(|| found().len() == 20_000), "{}", found().len());
+    assert!(found().into_iter().eq(0..20_000));
+    let meta = fs::metadata(&log).unwrap();
+    let mode = std::os::unix::fs::MetadataExt::mode(&meta) & 0o777;
+    assert_eq!((mode, meta.len() <= 32 << 10), (0o600, true));
+    assert!(sandbox.path("log.20").exists());
+    // Who renames it himself finds a new one.
+    fs::rename(&log, sandbox.path("taken")).unwrap();
+    sandbox.done("service.restart", "writer");
+    assert!(wait_until(|| Path::new(&log).exists()));
+}
+
+/// What a server ends with is in the file too.
+#[test]
+fn the_last_words_are_in_the_file() {
+    let mut sandbox = Sandbox::new();
+    let log = sandbox.text("log");
+    let exec = "trap 'echo last words; exit 0' TERM; echo first; while :; do sleep 0.01; done";
+    let file = format!("[logging]\nfile = {}", quoted(&log));
+    sandbox.service("talker", &format!("exec = {}\n{file}", quoted(exec)));
+    sandbox.start();
+    sandbox.await_running("talker");
+    let text = || fs::read_to_string(&log).unwrap_or_default();
+    assert!(wait_until(|| text().contains("stdout first\n")));
+    sandbox.stop();
+    assert!(text().ends_with("Z stdout last words\n"), "{}", text());
+}
+
+/// Asks for a while, and gives the longest that an answer took.
+fn slowest_answer(sandbox: &Sandbox, rounds: usize) -> Duration {
+    let mut slowest = Duration::ZERO;
+    for _ in 0..rounds {
+        let asked = Instant::now();
+        sandbox.ask("system.ping", Value::Null);
+        slowest = slowest.max(asked.elapsed());
+    }
+    slowest
+}
+
+/// A file system of one mebibyte, gone with the value.
+struct Tmpfs(String);
+
+impl Tmpfs {
+    fn mount(at: &str) -> Option<Self> {
+        fs::create_dir_all(at).unwrap();
+        let mount = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=1m", "tmpfs", at])
+            .status();
+        let done = mount.is_ok_and(|status| status.success());
+        done.then(|| Self(at.to_owned()))
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").args(["-l", &self.0]).status();
+    }
+}
+
+#[test]
+fn a_full_disk_holds_up_neither_the_server_nor_the_service() {
+    let mut sandbox = Sandbox::new();
+    let Some(disk) = Tmpfs::mount(&sandbox.text("disk")) else {
+        return println!("skipped: no file system can be mounted here");
+    };
+    let log = format!("{}/log", disk.0);
+    let file = format!("[logging]\nfile = {}", quoted(&log));
+    let line = "x".repeat(99);
+    sandbox.service("loud", &format!("exec = [\"yes\", \"{line}\"]\n{file}"));
+    sandbox.runs("quiet", "echo here; exec sleep 1000");
+    sandbox.start();
+    let is_full = || fs::metadata(&log).is_ok_and(|meta| meta.len() >= 900 << 10);
+    assert!(wait_until(is_full));
+    assert!(wait_until(|| sandbox
+        .log()
+        .contains("No space left on device")));
+    assert!(wait_until(|| sandbox.log().contains("lines are dropped")));
+    let before = written(&sandbox, "loud");
+    println!("slowest answer: {:?}", slowest_answer(&sandbox, 200));
+    assert!(wait_until(|| written(&sandbox, "loud") > before + (8 << 20)));
+    let rate = rate(&sandbox, "loud");
+    println!("it writes {} MB/s meanwhile", rate / 1_000_000);
+    // With room again, the file says how much is missing.
+    fs::write(&log, "").unwrap();
+    let counted = || fs::read(&log).is_ok_and(|text| holds(&text, b" lines lost\n"));
+    let made_room = || {
+        let full = is_full() && !counted();
+        full.then(|| fs::write(&log, "").unwrap());
+        counted()
+    };
+    assert!(wait_until(made_room), "{}", sandbox.log());
+    sandbox.done("service.stop", "loud");
+    assert_eq!(sandbox.state("quiet"), "running");
+    sandbox.stop();
+}
+
+fn holds(text: &[u8], part: &[u8]) -> bool {
+    text.windows(part.len()).any(|found| found == part)
+}
+
+/// Bytes that the main process of a service has written.
+fn written(sandbox: &Sandbox, name: &str) -> u64 {
+    let pid = sandbox.pid(name);
+    let text = fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("wchar: "));
+    line.and_then(|count| count.parse().ok()).unwrap_or(0)
+}
+
+fn rate(sandbox: &Sandbox, name: &str) -> u64 {
+    let (begin, before) = (Instant::now(), written(sandbox, name));
+    assert!(wait_until(|| written(sandbox, name) > before + (32 << 20)));
+    let bytes = written(sandbox, name) - before;
+    let ms = u64::try_from(begin.elapsed().as_millis()).unwrap().max(1);
+    bytes / ms * 1000
+}
+
+/// The writer does not go on: that is how a disk that hangs looks.
+#[test]
+fn a_writer_that_hangs_is_replaced() {
+    let mut sandbox = Sandbox::new();
+    let log = |name: &str| sandbox.text(&format!("{name}.log"));
+    let (one, two) = (log("one"), log("two"));
+    let exec = quoted("while :; do echo tick; sleep 0.02; done");
+    for (name, log) in [("one", &one), ("two", &two)] {
+        let body = format!("exec = {exec}\n[logging]\nfile = {}", quoted(log));
+        sandbox.service(name, &body);
+    }
+    sandbox.start();
+    let size = |log: &str| fs::metadata(log).map_or(0, |meta| meta.len());
+    assert!(wait_until(|| size(&one) > 0 && size(&two) > 0));
+    let writers = |sandbox: &Sandbox| -> Vec<i32> {
+        let mut all: Vec<i32> = sandbox.pids_of_services().into_iter().collect();
+        all.retain(|pid| {
+            let name = fs::read_to_string(format!("/proc/{pid}/comm"));
+            name.is_ok_and(|name| name == "zinit-log\n")
+        });
+        all
+    };
+    let first = writers(&sandbox);
+    assert_eq!(first.len(), 1);
+    signal(first[0], Signal::SIGSTOP);
+    println!("slowest answer: {:?}", slowest_answer(&sandbox, 300));
+    assert!(wait_until(|| sandbox.log().contains("its disk hangs")));
+    let (before_one, before_two) = (size(&one), size(&two));
+    assert!(wait_until(
+        || size(&one) > before_one && size(&two) > before_two
+    ));
+    let second = writers(&sandbox);
+    assert!(second.len() == 1 && second != first, "{second:?}");
+    sandbox.stop();
+}
+
+/// A connection that follows.
+fn follow(sandbox: &Sandbox, method: &str, params: Value) -> BufReader<UnixStream> {
+    let mut stream = UnixStream::connect(sandbox.socket()).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let request = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
+    stream.write_all(format!("{request}\n").as_bytes()).unwrap();
+    let mut reader = BufReader::new(stream);
+    let answer = next(&mut reader);
+    assert_eq!(
+        answer,
+        json!({"jsonrpc": "2.0", "id": 1, "result": {"ok": true}})
+    );
+    reader
+}
+
+fn next(reader: &mut BufReader<UnixStream>) -> Value {
+    let mut line = String::new();
+    assert!(reader.read_line(&mut line).expect("a line in time") > 0);
+    serde_json::from_str(&line).expect("JSON")
+}
+
+#[test]
+fn who_follows_misses_nothing_between_past_and_present() {
+    let mut sandbox = Sandbox::new();
+    let exec = "i=0; while :; do echo $i; i=$((i+1)); done";
+    sandbox.runs("counter", exec);
+    sandbox.runs("other", "while :; do echo other; sleep 0.01; done");
+    sandbox.start();
+    sandbox.await_running("counter");
+    let params = json!({"names": ["counter"], "lines": 10, "stream": "stdout"});
+    let mut reader = follow(&sandbox, "logs.follow", params);
+    let mut last: Option<u64> = None;
+    let mut lost = 0;
+    for _ in 0..5000 {
+        let note = next(&mut reader);
+        if note["method"] == "logs.gap" {
+            // As many lines are missing as it says.
+            lost += note["params"]["lost"].as_u64().unwrap();
+            continue;
+        }
+        assert_eq!(note["method"], "logs.line");
+        assert_eq!(note["params"]["service"], "counter");
+        let number = note["params"]["content"].as_str().unwrap().parse().unwrap();
+        if let Some(last) = last {
+            assert_eq!(number, last + 1 + std::mem::take(&mut lost));
+        }
+        last = Some(number);
+    }
+}
+
+#[test]
+fn a_slow_follower_is_told_how_much_it_missed() {
+    let mut sandbox = Sandbox::new();
+    sandbox.runs("counter", "i=0; while :; do echo $i; i=$((i+1)); done");
+    sandbox.start();
+    sandbox.await_running("counter");
+    let mut reader = follow(&sandbox, "logs.follow", json!({}));
+    // It does not read while far more is written than waits for anybody.
+    let before = written(&sandbox, "counter");
+    assert!(wait_until(
+        || written(&sandbox, "counter") > before + (2 << 20)
+    ));
+    let (mut last, mut lost) = (None, 0);
+    loop {
+        let note = next(&mut reader);
+        if note["method"] == "logs.gap" {
+            lost += note["params"]["lost"].as_u64().unwrap();
+            continue;
+        }
+        let number: u64 = note["params"]["content"].as_str().unwrap().parse().unwrap();
+        if let Some(last) = last {
+            assert_eq!(number, last + 1 + lost);
+        }
+        if lost > 0 {
+            break;
+        }
+        last = Some(number);
+    }
+    assert_eq!(sandbox.state("counter"), "running");
+}
+
+#[test]
+fn events_are_told_in_the_words_of_the_wire() {
+    let mut sandbox = Sandbox::new();
+    sandbox.service("web", "exec = \"sleep 1000\"\nstatus = \"stop\"");
+    sandbox.start();
+    let mut reader = follow(&sandbox, "events.follow", json!({"names": ["web"]}));
+    sandbox.done("service.start", "web");
+    sandbox.done("service.stop", "web");
+    sandbox.ask("service.delete", json!({"name": "web"}));
+    let mut words = Vec::new();
+    while words.last().is_none_or(|last| last != "removed") {
+        let note = next(&mut reader);
+        assert_eq!(note["params"]["service"], "web");
+        assert!(note["params"]["timestamp_ms"].is_u64());
+        match note["method"].as_str().unwrap() {
+            "events.state" => {
+                assert_eq!(note["params"]["state"]["state"], note["params"]["to"]);
+                words.push(note["params"]["to"].as_str().unwrap().to_owned());
+            }
+            "events.removed" => words.push("removed".to_owned()),
+            other => panic!("{other}"),
+        }
+    }
+    let expected = [
+        "blocked", "starting", "running", "stopping", "exited", "removed",
+    ];
+    assert_eq!(words, expected);
+}
+
+#[test]
+fn who_follows_what_is_not_there_is_told() {
+    let mut sandbox = Sandbox::new();
+    sandbox.runs("web", "sleep 1000");
+    sandbox.start();
+    let (code, message, _) = sandbox.refused("logs.follow", json!({"names": ["nobody"]}));
+    assert_eq!(
+        (code, message.as_str()),
+        (-32000, "service not found: nobody")
+    );
+    let (code, message, _) = sandbox.refused("events.follow", json!({"names": "web"}));
+    let wanted = "'names' must be an array of strings";
+    assert_eq!((code, message.as_str()), (-32602, wanted));
+}
+
+#[test]
+fn output_goes_on_to_a_syslog_that_comes_later() {
+    let mut sandbox = Sandbox::new();
+    let path = sandbox.text("syslog");
+    let exec = quoted("echo first; echo oops >&2; exec sleep 1000");
+    let forward = quoted(&format!("unix:{path}"));
+    let body = format!("exec = {exec}\n[logging]\nforward = {forward}");
+    sandbox.service("talker", &body);
+    sandbox.start();
+    sandbox.await_running("talker");
+    // What was said before anybody listened is not lost.
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut buffer = [0; 1000];
+    let mut told = || {
+        let count = socket.recv(&mut buffer).expect("a line");
+        String::from_utf8_lossy(&buffer[..count]).into_owned()
+    };
+    let mut lines = [told(), told()];
+    lines.sort();
+    assert!(lines[0].starts_with("<29>1 2") && lines[0].ends_with(" talker - - - oops"));
+    assert!(lines[1].starts_with("<30>1 2") && lines[1].ends_with(" talker - - - first"));
+}
+
+#[test]
+fn several_services_are_shown_in_order_of_time() {
+    let mut sandbox = Sandbox::new();
+    for name in ["a", "b", "c"] {
+        sandbox.runs(
+            name,
+            &format!("for i in 1 2 3; do echo {name}$i; sleep 0.01; done; exec sleep 1000"),
+        );
+    }
+    sandbox.start();
+    let tail = |params: Value| sandbox.ask("logs.tail", params);
+    let lines = |params| tail(params).as_array().unwrap().len();
+    assert!(wait_until(|| lines(json!({"names": []})) == 9));
+    assert_eq!(lines(json!({"names": ["a", "c"]})), 6);
+    let all = tail(json!({"names": [], "lines": 5}));
+    let times: Vec<u64> = all
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|line| line["timestamp_ms"].as_u64().unwrap())
+        .collect();
+    assert_eq!(times.len(), 5);
+    assert!(times.is_sorted());
+    assert_eq!(lines(json!({"names": ["a"], "since": u64::MAX})), 0);
+}
+
+#[test]
+fn an_instance_is_made_by_a_start_or_by_whoever_needs_it() {
+    let mut sandbox = Sandbox::new();
+    let exec = quoted("echo %i of %p; exec sleep 1000");
+    sandbox.service(
+        "echo@",
+        &format!("exec = {exec}\n[dependencies]\nrequires = [\"base@%i\"]"),
+    );
+    sandbox.runs("base@", "sleep 1000");
+    sandbox.service(
+        "web",
+        "exec = \"sleep 1000\"\n[dependencies]\nrequires = [\"echo@one\"]",
+    );
+    sandbox.start();
+    sandbox.await_running("web");
+    let names = || sandbox.ask("service.list", Value::Null);
+    assert_eq!(names(), json!(["base@one", "echo@one", "web"]));
+    sandbox.done("service.start", "echo@two");
+    let said = || sandbox.ask("logs.get", json!({"name": "echo@two"}));
+    let is_said = |lines: &Value| {
+        lines[0]
+            .as_str()
+            .is_some_and(|line| line.ends_with("] two of echo"))
+    };
+    assert!(wait_until(|| is_said(&said())), "{}", said());
+    sandbox.ask("service.reload", Value::Null);
+    let all = json!(["base@one", "base@two", "echo@one", "echo@two", "web"]);
+    assert_eq!(names(), all);
+    // What is not made from a template is as unknown as ever.
+    let (code, message, _) = sandbox.refused("service.start", json!({"name": "nobody@x"}));
+    assert_eq!(
+        (code, message.as_str()),
+        (-32603, "service not found: nobody@x")
+    );
+    // A template by request, and another one in its place.
+    let set = |exec: &str| {
+        let service = json!({"name": "job@", "exec": exec});
+        sandbox.ask("service.set", json!({"config": {"service": service}}))
+    };
+    set("sleep 1000");
+    sandbox.done("service.start", "job@x");
+    set("sleep 2000");
+    let shown = sandbox.ask("service.get", json!({"name": "job@x"}));
+    assert_eq!(shown["service"]["exec"], "sleep 2000");
+    sandbox.ask("service.delete", json!({"name": "job@"}));
+    sandbox.ask("service.reload", Value::Null);
+    assert!(wait_until(|| names() == all));
+}
