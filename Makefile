@@ -46,7 +46,7 @@ test: need-cc need-mandoc ## run all tests
 test-vm: release ## run the tests that boot a real kernel in QEMU
 	$(MAKE) image ARCH=x86_64
 	$(MAKE) image ARCH=aarch64
-	ZINIT_STATIC=$(CURDIR)/$(BINARY) $(CARGO) test --test vm -- --ignored --test-threads=2
+	ZINIT_STATIC=$(CURDIR)/$(BINARY) $(CARGO) test --test vm --test vm_life -- --ignored --test-threads=2
 
 sim: need-cc ## simulate more histories: make sim SEEDS=100000 STEPS=400
 	SEEDS=$(SEEDS) STEPS=$(STEPS) $(CARGO) test --release --test simulation -- --nocapture

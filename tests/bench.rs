@@ -198,3 +198,51 @@ fn ten_that_ignore_the_signal() {
     assert!(quiet);
     sandbox.stop();
 }
+
+/// Processor time of the server so far, in ticks of a hundredth of a second.
+fn ticks(sandbox: &Sandbox) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{}/stat", sandbox.server_pid())).unwrap();
+    let fields = text.rsplit(')').next().unwrap().split_ascii_whitespace();
+    let numbers = fields.skip(11).take(2).map(|field| field.parse::<u64>());
+    numbers.map(Result::unwrap).sum()
+}
+
+#[test]
+#[ignore = "a benchmark"]
+fn a_thousand_services_with_a_probe_each_second() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || listener.incoming().for_each(drop));
+    let mut sandbox = Sandbox::new();
+    for number in 0..1000 {
+        let body = format!(
+            "exec = [\"sleep\", \"100000\"]\n[readiness]\ntype = \"spawn\"\n[health]\n\
+             type = \"tcp\"\ntarget = \"{address}\"\ninterval_ms = 1000"
+        );
+        sandbox.service(&format!("s{number}"), &body);
+    }
+    sandbox.start();
+    let healthy = || {
+        let state = sandbox.status("s999");
+        state["health"]["state"] == "healthy"
+    };
+    assert!(wait_until(healthy));
+    let (reader, _writer) = std::io::pipe().unwrap();
+    let before = ticks(&sandbox);
+    let wait = PollTimeout::try_from(Duration::from_secs(10)).unwrap();
+    poll(&mut [PollFd::new(reader.as_fd(), PollFlags::POLLIN)], wait).unwrap();
+    let used = ticks(&sandbox) - before;
+    println!(
+        "1000 tcp probes a second: {} % of a processor",
+        used as f64 / 10.0
+    );
+    let begin = Instant::now();
+    for _ in 0..100 {
+        sandbox.ask("system.ping", Value::Null);
+    }
+    let mean = begin.elapsed() / 100;
+    println!("a request meanwhile, with its connection: {mean:?}");
+    println!("resident: {} KiB", status(&sandbox, "VmRSS:"));
+    stop_all(&sandbox);
+    sandbox.stop();
+}

@@ -5,10 +5,10 @@
 mod machine;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
-use machine::{Image, Machine};
+use machine::{Image, Machine, disk, drive, with_disk};
 
 const POWERED_OFF: &str = "reboot: Power down";
 const REBOOTED: &str = "reboot: Restarting system";
@@ -466,26 +466,6 @@ fn a_kernel_that_lacks_something_is_told_by_the_option() {
     machine.end(POWERED_OFF);
 }
 
-/// An ext4 image with the files of a directory, for a machine's disk.
-fn disk(name: &str, from: &Path) -> PathBuf {
-    let path = from.with_extension("ext4");
-    let _ = fs::remove_file(&path);
-    fs::File::create(&path).unwrap().set_len(64 << 20).unwrap();
-    let made = Command::new("/sbin/mkfs.ext4")
-        .args(["-q", "-F", "-L", name, "-d"])
-        .args([from, &path])
-        .status()
-        .expect("mkfs.ext4, of e2fsprogs");
-    assert!(made.success());
-    path
-}
-
-/// What QEMU has to be told of it.
-fn drive(disk: &Path) -> String {
-    let file = disk.display();
-    format!("-drive if=none,id=d,format=raw,file={file} -device virtio-blk-pci,drive=d")
-}
-
 fn is_clean(disk: &Path) {
     let checked = Command::new("/sbin/dumpe2fs")
         .arg("-h")
@@ -502,27 +482,6 @@ fn is_clean(disk: &Path) {
         !text.contains("needs_recovery"),
         "the journal is not empty:\n{text}"
     );
-}
-
-/// The modules for a disk, and a service that loads them and mounts it.
-fn with_disk(image: &Image, options: &str) {
-    let modules = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/vm/x86_64/modules");
-    let order = fs::read_to_string(modules.join("order")).unwrap();
-    fs::create_dir_all(image.path("modules")).unwrap();
-    let mut load = String::new();
-    for module in order.split_whitespace() {
-        let base = Path::new(module).file_name().unwrap().to_str().unwrap();
-        image.copy(&modules.join(module), &format!("modules/{base}"));
-        load.push_str(&format!("insmod /modules/{base}\n"));
-    }
-    image.script(
-        "bin/mount-disk",
-        &format!(
-            "{load}mkdir -p /mnt; i=0; while ! test -b /dev/vda; do i=$((i+1)); test $i -lt 100 || exit 1; \
-             sleep 0.1; done; exec mount -t ext4 {options} /dev/vda /mnt"
-        ),
-    );
-    image.system("disk", "exec = \"/bin/mount-disk\"\noneshot = true");
 }
 
 #[test]

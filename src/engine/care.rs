@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::service::Service;
 use super::spec::{Hook, OnUnhealthy, Readiness};
-use super::state::{Awaits, Failure, State};
-use super::{Action, Errand, ErrandId, Report, ServiceId, Time};
+use super::state::{Awaits, Failure, Fault, State};
+use super::{Action, Errand, ErrandId, Exit, Report, ServiceId, Time};
 
 /// The least time between two probes, however long the first one took.
 const LEAST_PAUSE: Duration = Duration::from_millis(1);
@@ -69,8 +69,8 @@ pub(super) enum Refresh {
     },
     /// It was done.
     Done,
-    /// It failed.
-    Failed,
+    /// It failed like that.
+    Failed(Fault),
 }
 
 impl Care {
@@ -86,6 +86,15 @@ impl Care {
         self.failures
     }
 
+    /// How the last reload failed, if it did.
+    #[must_use]
+    pub const fn reload_fault(&self) -> Option<Fault> {
+        match self.refresh {
+            Refresh::Failed(fault) => Some(fault),
+            Refresh::None | Refresh::Under { .. } | Refresh::Done => None,
+        }
+    }
+
     pub(super) const fn refresh(&self) -> Refresh {
         self.refresh
     }
@@ -93,7 +102,7 @@ impl Care {
     pub(super) fn deadline(&self) -> Option<Time> {
         let refresh = match self.refresh {
             Refresh::Under { until, .. } => Some(until),
-            Refresh::None | Refresh::Done | Refresh::Failed => None,
+            Refresh::None | Refresh::Done | Refresh::Failed(_) => None,
         };
         let all = [self.probe_at, self.silent_at, refresh];
         all.into_iter().flatten().min()
@@ -103,7 +112,7 @@ impl Care {
     pub(super) fn end(&mut self, service: ServiceId, out: &mut Vec<Action>) {
         let refresh = match self.refresh {
             Refresh::Under { errand, .. } => Some(errand),
-            Refresh::None | Refresh::Done | Refresh::Failed => None,
+            Refresh::None | Refresh::Done | Refresh::Failed(_) => None,
         };
         let probe = self.probe.map(|(errand, _)| errand);
         for errand in [probe, refresh].into_iter().flatten() {
@@ -111,8 +120,9 @@ impl Care {
         }
         *self = Self {
             refresh: match self.refresh {
-                Refresh::Under { .. } => Refresh::Failed,
-                Refresh::None | Refresh::Done | Refresh::Failed => self.refresh,
+                // It went down with the service.
+                Refresh::Under { .. } => Refresh::Failed(Fault::Ended(Exit::Signal(15))),
+                Refresh::None | Refresh::Done | Refresh::Failed(_) => self.refresh,
             },
             ..Self::default()
         };
@@ -177,7 +187,7 @@ impl Service {
         if let Refresh::Under { errand, until } = self.care.refresh
             && until <= now
         {
-            self.care.refresh = Refresh::Failed;
+            self.care.refresh = Refresh::Failed(Fault::TimedOut);
             let service = id;
             out.push(Action::Recall { service, errand });
         }
@@ -302,11 +312,13 @@ impl Service {
             Refresh::Under { errand: known, .. } if known == errand => {
                 self.care.refresh = match report {
                     Report::Success => Refresh::Done,
-                    Report::Failed | Report::Ended(_) | Report::NotRun(_) => Refresh::Failed,
+                    Report::Failed => Refresh::Failed(Fault::Ended(Exit::Code(1))),
+                    Report::Ended(exit) => Refresh::Failed(Fault::Ended(exit)),
+                    Report::NotRun(error) => Refresh::Failed(Fault::NotRun(error)),
                 };
                 true
             }
-            Refresh::Under { .. } | Refresh::None | Refresh::Done | Refresh::Failed => false,
+            Refresh::Under { .. } | Refresh::None | Refresh::Done | Refresh::Failed(_) => false,
         }
     }
 

@@ -142,6 +142,12 @@ impl Service {
         self.care.health()
     }
 
+    /// How it was cared for in this run.
+    #[must_use]
+    pub const fn care(&self) -> &Care {
+        &self.care
+    }
+
     /// Probes that failed in a row.
     #[must_use]
     pub const fn failed_probes(&self) -> u32 {

@@ -118,7 +118,7 @@ impl Goal {
             Self::Refresh => match service.care.refresh() {
                 Refresh::Under { .. } => None,
                 Refresh::Done => Some(Ok(())),
-                Refresh::None | Refresh::Failed => Some(Err(Verdict::Failed)),
+                Refresh::None | Refresh::Failed(_) => Some(Err(Verdict::Failed)),
             },
             Self::Gone => (want != Want::Gone).then_some(Err(Verdict::Superseded)),
         }

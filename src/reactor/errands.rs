@@ -9,7 +9,7 @@ use super::deeds::Deed;
 use super::probes::Verdict;
 use crate::engine::spec::{Exec, Hook, Probe};
 use crate::engine::{
-    Errand, ErrandId, Event, Exit, Pid, Report, ServiceId, SpawnError, Spec, Table, Time,
+    Errand, ErrandId, Event, Exit, Fault, Pid, Report, ServiceId, Spec, Table, Time,
 };
 use crate::rpc::view::{self, Note};
 use crate::sys::clock;
@@ -100,9 +100,14 @@ impl Reactor {
         let registry = self.poll.registry();
         let is_quiet = what == Errand::Probe;
         let families = &mut self.families;
-        let spawned =
-            self.runs
-                .spawn_errand(service, spec, (exec, is_quiet), main, families, registry);
+        let spawned = self.runs.spawn_errand(
+            (service, errand),
+            spec,
+            (exec, is_quiet),
+            main,
+            families,
+            registry,
+        );
         match spawned {
             Ok(pid) => self.errands.out.push(Out {
                 service,
@@ -126,13 +131,16 @@ impl Reactor {
             Deed::Spawn { .. } | Deed::Kill { .. } => true,
         });
         if self.probes.recall(service, errand) {
-            self.note_failure(service, "no answer in time".to_owned());
+            self.note_failure(service, "no answer in time".to_owned(), true);
         }
         let is_it = |out: &Out| (out.service, out.errand) == (service, errand);
         if let Some(out) = self.errands.take(is_it) {
-            self.families.kill_errand(out.pid);
+            self.families
+                .kill_errand(&self.supervisor, service, errand, out.pid);
             match out.what {
-                Errand::Probe => self.note_failure(service, "no result in time".to_owned()),
+                Errand::Probe => {
+                    self.note_failure(service, "no result in time".to_owned(), true);
+                }
                 Errand::Hook(hook) => {
                     let name = self.name(service);
                     log::warn!("{name}: {} hook: ended, it took too long", hook.name());
@@ -182,7 +190,7 @@ impl Reactor {
             match what {
                 Errand::Probe => {
                     let said = last_line.map(|line| format!("{text}: {line}"));
-                    self.note_failure(service, said.unwrap_or(text));
+                    self.note_failure(service, said.unwrap_or(text), false);
                 }
                 Errand::Hook(hook) => {
                     log::warn!("{}: {} hook {text}", self.name(service), hook.name());
@@ -204,7 +212,7 @@ impl Reactor {
         let report = match error {
             None => Report::Success,
             Some(text) => {
-                self.note_failure(service, text);
+                self.note_failure(service, text, false);
                 Report::Failed
             }
         };
@@ -223,8 +231,11 @@ impl Reactor {
         self.errands.notes.or_default(service).latency_ms = Some(ms);
     }
 
-    fn note_failure(&mut self, service: ServiceId, text: String) {
+    fn note_failure(&mut self, service: ServiceId, text: String, is_late: bool) {
         let note = self.errands.notes.or_default(service);
+        if is_late {
+            note.latency_ms = None;
+        }
         // A service that stays ill says so once, not every second.
         let is_new = note.error.as_ref().is_none_or(|(known, _)| *known != text);
         let shown = is_new.then(|| text.clone());
@@ -242,15 +253,18 @@ impl Reactor {
 }
 
 fn report_text(spec: &Spec, what: Errand, report: Report) -> String {
-    let fault = |error: SpawnError| crate::engine::Fault::NotRun(error);
-    let hook = match what {
-        Errand::Hook(hook) => hook,
-        Errand::Probe => Hook::PreStart,
+    let probe = match spec.health.as_ref().map(|health| &health.probe) {
+        Some(Probe::Exec(line)) => Some(Exec::Line(line.clone())),
+        Some(Probe::Tcp(_) | Probe::Http { .. }) | None => None,
+    };
+    let exec = match what {
+        Errand::Hook(hook) => spec.hooks.get(hook).map(|hook| &hook.exec),
+        Errand::Probe => probe.as_ref(),
     };
     match report {
         Report::Success => String::new(),
         Report::Failed => "failed".to_owned(),
-        Report::Ended(exit) => view::fault_text(spec, hook, crate::engine::Fault::Ended(exit)),
-        Report::NotRun(error) => view::fault_text(spec, hook, fault(error)),
+        Report::Ended(exit) => view::fault_text(spec, exec, Fault::Ended(exit)),
+        Report::NotRun(error) => view::fault_text(spec, exec, Fault::NotRun(error)),
     }
 }

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::engine::spec::KillMode;
-use crate::engine::{Pid, ServiceId, Signal, Supervisor, Table, Time};
+use crate::engine::{ErrandId, Pid, ServiceId, Signal, Supervisor, Table, Time};
 use crate::sys::cgroup::Cgroups;
 use crate::sys::kill;
 use crate::sys::ledger::Entry;
@@ -20,6 +20,9 @@ use crate::sys::procfs::{self, Children, Stat};
 /// The variable that marks a process as a service's: `SERVER:SERVICE`, one for each server it is
 /// under, the innermost last.
 pub(super) const MARK: &str = "ZINIT_MARK";
+
+/// The variable that marks a process as one that a hook or probe has started, by its number.
+pub(super) const ERRAND: &str = "ZINIT_ERRAND";
 
 /// Rounds of one kill: a process that forks while it is being killed is caught in the next.
 const ROUNDS: usize = 8;
@@ -155,17 +158,29 @@ impl Families {
         self.errands.remove(&pid);
     }
 
-    /// Kills a hook or probe, and all that descends from it.
-    pub(super) fn kill_errand(&mut self, pid: Pid) {
+    /// Kills a hook or probe, and all that it has started.
+    pub(super) fn kill_errand(
+        &mut self,
+        all: &Supervisor,
+        service: ServiceId,
+        errand: ErrandId,
+        pid: Pid,
+    ) {
+        let number = errand.0.to_string();
         for _ in 0..ROUNDS {
             self.stale();
-            let family = self.children.family(vec![pid]);
-            let living: Vec<Stat> = family.into_iter().filter_map(procfs::stat).collect();
-            let mut any = false;
-            for stat in living.iter().filter(|stat| !stat.is_dead()) {
-                any |= kill::kill(stat, Signal::KILL);
-            }
-            if !any {
+            self.take_stock(all);
+            let of_it = |orphan: &&Orphan| {
+                let is_its = orphan.owner == Owner::Service(service);
+                is_its && procfs::environment_variable(orphan.pid, ERRAND).as_ref() == Some(&number)
+            };
+            let orphans = self.orphans.iter().filter(of_it).map(|orphan| orphan.pid);
+            let roots = [pid].into_iter().chain(orphans).collect();
+            let family = self.children.family(roots);
+            let living = family.into_iter().filter_map(procfs::stat);
+            let living = living.filter(|stat| !stat.is_dead());
+            let killed = living.filter(|stat| kill::kill(stat, Signal::KILL)).count();
+            if killed == 0 {
                 break;
             }
         }

@@ -13,9 +13,9 @@ impl Reactor {
     /// Hears all that was said since the last time.
     pub(super) fn hear(&mut self) {
         for (service, datagram) in self.runs.take_said() {
-            let Some(pid) = self.main_of(service) else {
+            if self.main_of(service).is_none() {
                 continue;
-            };
+            }
             if !self.may_speak(service, &datagram) {
                 let name = self.name(service);
                 log::warn!(
@@ -25,7 +25,10 @@ impl Reactor {
                 continue;
             }
             for saying in sayings(&datagram.text) {
-                self.heard(service, pid, saying);
+                // What comes behind a new main process is about that.
+                if let Some(pid) = self.main_of(service) {
+                    self.heard(service, pid, saying);
+                }
             }
         }
     }

@@ -226,7 +226,7 @@ impl Reactor {
             ),
         };
         let mark = server_mark(door.as_ref().map(|door| &door.listener))?;
-        let cgroups = Rc::new(Cgroups::find(&mark));
+        let cgroups = Rc::new(Cgroups::new(&mark));
         let families = Families::new(mark, Rc::clone(&cgroups));
         let is_machine = matches!(options.role, Role::Machine(_));
         let slate = Slate { null, open_files };

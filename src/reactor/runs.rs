@@ -8,13 +8,15 @@ use std::time::Duration;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry};
 
-use super::family::{Families, MARK};
+use super::family::{ERRAND, Families, MARK};
 use super::forward::Forward;
 use super::launch::{Environment, NoProcess, UNUSABLE, scarce, told};
 use super::place::Place;
 use super::sinks::{self, Pipework, Sinks, Source};
 use crate::engine::spec::{Exec, Program, Readiness};
-use crate::engine::{Event, Exit, Pid, ServiceId, Signal, SpawnError, Spec, Step, Table, Time};
+use crate::engine::{
+    ErrandId, Event, Exit, Pid, ServiceId, Signal, SpawnError, Spec, Step, Table, Time,
+};
 use crate::sys::cgroup::Cgroups;
 use crate::sys::clock;
 use crate::sys::kill;
@@ -218,7 +220,7 @@ impl Runs {
     /// If there is no process.
     pub(super) fn spawn_errand(
         &mut self,
-        service: ServiceId,
+        (service, errand): (ServiceId, ErrandId),
         spec: &Spec,
         (exec, is_quiet): (&Exec, bool),
         main: Option<Pid>,
@@ -228,6 +230,7 @@ impl Runs {
         let program = spec.program().ok_or((UNUSABLE, false))?;
         let exit = self.runs.get(service).and_then(|run| run.exit);
         let mut more = told(spec, main, exit);
+        more.push((ERRAND, errand.0.to_string()));
         more.push((MARK, families.mark(&spec.name)));
         let stdio = Stdio::Kept { own_input: false };
         let cgroup = self.cgroup(spec, program);

@@ -8,6 +8,7 @@ use super::dispatch::Form;
 use super::view::{self, look};
 use super::why::root_causes;
 use super::wire::{Code, Refusal};
+use crate::engine::spec::Hook;
 use crate::engine::{LinkKind, Outcome, ServiceId, Supervisor, Time, Verdict};
 
 /// The reply to a command that came out like this.
@@ -141,13 +142,19 @@ fn not(all: &Supervisor, id: ServiceId, name: &str, verdict: Verdict) -> Refusal
                 Some(crate::engine::State::Backoff { .. }) => "; it is going to be restarted",
                 _ => "",
             };
-            (
-                "failed",
-                format!(
-                    "service '{name}' failed: {}{restart}",
-                    why.unwrap_or_else(|| word.to_owned())
-                ),
-            )
+            // A reload that failed leaves it as it was.
+            let fault = found.and_then(|service| {
+                let fault = service.care().reload_fault()?;
+                Some(view::hook_text(service.spec(), Hook::Reload, fault))
+            });
+            let message = match (why, fault) {
+                (None, Some(fault)) => format!("service '{name}' did not reload: {fault}"),
+                (why, _) => {
+                    let why = why.unwrap_or_else(|| word.to_owned());
+                    format!("service '{name}' failed: {why}{restart}")
+                }
+            };
+            ("failed", message)
         }
         Verdict::Blocked => {
             let error = found.map(|service| {

@@ -262,9 +262,7 @@ pub fn reason_text(spec: &Spec, reason: &Reason) -> String {
         Reason::Failure(Failure::Unready) => "ended before it was ready".to_owned(),
         Reason::Failure(Failure::Watchdog) => "watchdog: it did not ping in time".to_owned(),
         Reason::Failure(Failure::Trouble) => "watchdog: it says that it is not well".to_owned(),
-        Reason::Failure(Failure::Hook { hook, fault }) => {
-            format!("{} hook {}", hook.name(), fault_text(spec, *hook, *fault))
-        }
+        Reason::Failure(Failure::Hook { hook, fault }) => hook_text(spec, *hook, *fault),
         Reason::Failure(Failure::Spawn(error)) => {
             format!("spawn error: {}", spawn_error(spec, None, *error))
         }
@@ -273,18 +271,22 @@ pub fn reason_text(spec: &Spec, reason: &Reason) -> String {
     }
 }
 
-/// How a hook failed, to be read after its name.
+/// How a hook failed.
 #[must_use]
-pub fn fault_text(spec: &Spec, hook: Hook, fault: Fault) -> String {
+pub fn hook_text(spec: &Spec, hook: Hook, fault: Fault) -> String {
+    let exec = spec.hooks.get(hook).map(|hook| &hook.exec);
+    format!("{} hook {}", hook.name(), fault_text(spec, exec, fault))
+}
+
+/// How an errand that runs this failed, to be read after its name.
+#[must_use]
+pub fn fault_text(spec: &Spec, exec: Option<&Exec>, fault: Fault) -> String {
     match fault {
         Fault::Ended(Exit::Code(code)) => format!("exited with code {code}"),
         Fault::Ended(Exit::Signal(signal)) => format!("killed by signal {signal}"),
         Fault::Ended(Exit::OutOfMemory) => "killed by the kernel for memory".to_owned(),
         Fault::TimedOut => "took too long".to_owned(),
-        Fault::NotRun(error) => {
-            let exec = spec.hooks.get(hook).map(|hook| &hook.exec);
-            spawn_error(spec, exec, error)
-        }
+        Fault::NotRun(error) => spawn_error(spec, exec, error),
     }
 }
 
@@ -320,7 +322,8 @@ fn spawn_error(spec: &Spec, exec: Option<&Exec>, error: SpawnError) -> String {
             let named = item
                 .checked_sub(1)
                 .and_then(|item| identity.groups.get(item));
-            let name = named.cloned().unwrap_or_else(|| text(&identity.group));
+            let own = identity.group.clone().or(identity.user.clone());
+            let name = named.cloned().or(own).unwrap_or_default();
             return nobody(format!("setgid {name}"), "group", error);
         }
         Step::Setuid => {

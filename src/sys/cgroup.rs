@@ -1,6 +1,7 @@
 //! Control groups, version 2 (kernel doc `admin-guide/cgroup-v2.rst`): one for each service, where
 //! the hierarchy is mounted and may be written to; else there is none, and nothing is said of it.
 
+use std::cell::OnceCell;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -15,10 +16,13 @@ const CONTROLLERS: [&str; 4] = ["memory", "pids", "cpu", "io"];
 const CPU_PERIOD: u64 = 100_000;
 
 /// The cgroups of all services.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Cgroups {
-    /// The one above those of the services.
-    above: Option<PathBuf>,
+    /// What tells this server's from those of others.
+    mark: String,
+    /// The one above those of the services, found when it is needed: when PID 1 is begun, it may
+    /// not be mounted yet.
+    above: OnceCell<Option<PathBuf>>,
 }
 
 /// What a service uses.
@@ -36,22 +40,28 @@ pub struct Usage {
 }
 
 impl Cgroups {
-    /// Finds a place below the server's own cgroup, and makes it ready. `mark` tells this server's
-    /// from those of others.
+    /// To be below the server's own cgroup. `mark` tells this server's from those of others.
     #[must_use]
-    pub fn find(mark: &str) -> Self {
-        let above = own().and_then(|own| {
-            let above = own.join(format!("zinit-{mark}"));
+    pub fn new(mark: &str) -> Self {
+        Self {
+            mark: mark.to_owned(),
+            above: OnceCell::new(),
+        }
+    }
+
+    fn above(&self) -> Option<&Path> {
+        let find = || {
+            let own = own()?;
+            let above = own.join(format!("zinit-{}", self.mark));
             let made = fs::create_dir(&above);
-            let is_there = made.is_ok_and(|()| true) || above.is_dir();
-            if !is_there {
+            if made.is_err() && !above.is_dir() {
                 return None;
             }
             delegate(&own);
             delegate(&above);
             Some(above)
-        });
-        Self { above }
+        };
+        self.above.get_or_init(find).as_deref()
     }
 
     /// The cgroup of a service with these limits, as its `cgroup.procs`; none if there are no
@@ -68,10 +78,14 @@ impl Cgroups {
         let mut unmet = Vec::new();
         for (file, value) in wanted {
             let path = dir.join(file);
+            let write = |text: &str| {
+                let mut file = File::options().write(true).open(&path)?;
+                file.write_all(text.as_bytes())
+            };
             let done = match &value {
-                Some(value) => fs::write(&path, value),
+                Some(value) => write(value),
                 // What an earlier definition limited is not any more.
-                None if path.exists() => fs::write(&path, unlimited(file)),
+                None if path.exists() => write(unlimited(file)),
                 None => Ok(()),
             };
             if let (Err(error), Some(value)) = (done, value) {
@@ -143,7 +157,9 @@ impl Cgroups {
 
     /// The server ends.
     pub fn end(&self) {
-        let Some(above) = &self.above else { return };
+        let Some(Some(above)) = self.above.get() else {
+            return;
+        };
         for entry in fs::read_dir(above).into_iter().flatten().flatten() {
             let _ = fs::remove_dir(entry.path());
         }
@@ -152,8 +168,7 @@ impl Cgroups {
 
     /// A name of a service is never one of the kernel's files there: it has a prefix.
     fn dir(&self, name: &str) -> Option<PathBuf> {
-        let above = self.above.as_ref()?;
-        Some(above.join(format!("service-{name}")))
+        Some(self.above()?.join(format!("service-{name}")))
     }
 }
 
@@ -235,5 +250,6 @@ fn enable(dir: &Path, controller: &str) -> io::Result<()> {
     let mut file = File::options()
         .write(true)
         .open(dir.join("cgroup.subtree_control"))?;
-    write!(file, "+{controller}")
+    // In one piece, as the kernel reads it.
+    file.write_all(format!("+{controller}").as_bytes())
 }

@@ -23,6 +23,7 @@ const ENV_FILE_MAX_BYTES: u64 = 1 << 20;
 const CAPABILITY_BITS: u32 = 64;
 
 /// Who a program is to be, with every name looked up.
+#[derive(Default)]
 pub(super) struct Who {
     uid: Option<Uid>,
     gid: Option<Gid>,
@@ -34,12 +35,7 @@ impl Who {
     /// Looks the names up.
     pub(super) fn of(identity: &Identity) -> Result<Self, Misstep> {
         let unknown = |step| Misstep::new(step, nix::Error::ENOENT);
-        let mut who = Self {
-            uid: None,
-            gid: None,
-            groups: Vec::new(),
-            user: None,
-        };
+        let mut who = Self::default();
         if let Some(name) = &identity.user {
             let wrong = |errno| Misstep::new(Step::Setuid, errno);
             who.user = match name.parse::<u32>() {
@@ -69,6 +65,17 @@ impl Who {
             if !who.groups.contains(&more) {
                 who.groups.push(more);
             }
+        }
+        // Who it is already it need not become, which is more than many may.
+        let is_own = who
+            .uid
+            .is_none_or(|uid| uid == Uid::current() && !uid.is_root());
+        let same_group = who.gid.is_none_or(|gid| gid == Gid::current());
+        if is_own && same_group && identity.groups.is_empty() {
+            who = Self {
+                user: who.user,
+                ..Self::default()
+            };
         }
         Ok(who)
     }
@@ -149,7 +156,7 @@ pub(super) fn prepare(identity: &Identity, limits: &[Limit]) -> Result<(), Misst
         let written = File::options()
             .write(true)
             .open("/proc/self/oom_score_adj")
-            .and_then(|mut file| write!(file, "{adjust}"));
+            .and_then(|mut file| file.write_all(adjust.to_string().as_bytes()));
         written.map_err(|error| Misstep::of(Step::OomScore, &error))?;
     }
     for (item, limit) in (0..).zip(limits) {
