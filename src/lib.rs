@@ -70,6 +70,31 @@
 //! means in the state it is in. A deadline lives in the state, so nothing is ever cancelled and a
 //! stale timer cannot be.
 //!
+//! # Beside the main process
+//!
+//! **An errand** is a piece of work done for a service: a hook or a probe. The engine sends it
+//! ([`engine::Action::Errand`]), names the time by which it is late, and recalls it then; each has a
+//! number, so what comes of one that was recalled, or of an earlier run, is nobody's
+//! ([`engine::Event::Returned`]). `engine/care.rs` knows what a probe's result means,
+//! `engine/errand.rs` what a hook's does. In the reactor a hook or an exec probe is a process
+//! (`errands.rs`), any other probe a connection that is never waited for (`probes.rs`); a name is
+//! looked up by a child.
+//!
+//! **What a program says of itself** comes over a socket of its run (`reactor/hear.rs`), a pipe, or
+//! its output; the state that waits for it moves, and any other passes it over.
+//!
+//! **A child becomes who it is to be** between fork and exec (`sys/identity.rs`): names are looked up
+//! and files read there, so that a disk that hangs holds up that child alone. What went wrong comes
+//! back over the exec pipe with its step.
+//!
+//! **A line of output** goes to its ring, and from there through `reactor/sinks.rs`: to the output
+//! of a container, to a file (`keeper.rs`), to another log (`ship.rs`), to whoever follows
+//! (`follow.rs`). Files are written by a child with one piece at a time (`sys/writer.rs`). A writer
+//! that hangs is killed and replaced, and keeps nothing but the one file from being written; that
+//! is why there is one writer and not one a service, and why it is not asked for two things at once.
+//! What can't be taken holds up the service for a second at most, and is then dropped and counted:
+//! nothing here is unbounded, and nothing is lost without a word.
+//!
 //! # The first process
 //!
 //! The same loop is PID 1. What it is to the system is [`reactor::Role`]: a server, a machine, or a
@@ -97,8 +122,8 @@
 //! is known by its session or group, by the mark in its environment (`ZINIT_MARK`, which names the
 //! server and the service), or by the pipe it writes to. Processes are identified by number and
 //! start time and signalled through a pidfd. One that left its session, wiped its environment and
-//! closed its output, before anybody looked at it, is told from a stranger only by a cgroup; until
-//! those come it lives until the server ends.
+//! closed its output, before anybody looked at it, is known by the service's cgroup
+//! (`sys/cgroup.rs`); where there are none, it lives until the server ends.
 //!
 //! # Words
 //!
@@ -108,7 +133,10 @@
 //! it) · *event*, *fact*, *command*, *action*, *ticket* · *turn* (one round of the loop) · *settle*
 //! (step until nothing moves) · *sweep* (end what a main process left behind), *cleared* ·
 //! *orphan*, *family*, *mark* · *peek*, *collect* · *arm*, *drain* · *role*, *ending* · *budget*,
-//! *share* (what a stop may take of the time for all) · *leg* (a step on the way up).
+//! *share* (what a stop may take of the time for all) · *leg* (a step on the way up) · *errand* (a
+//! hook or probe), *report* (what came of it), *recall* · *care* (probes, watchdog and reload of a
+//! run) · *fall* (go down for a reason of its own), *sequel* (what follows an end for good) ·
+//! *template*, *instance* · *sink* (where a line goes), *piece* (what a writer has at a time).
 
 pub mod cli;
 pub mod config;
