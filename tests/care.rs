@@ -557,3 +557,35 @@ fn a_frozen_database_is_restarted() {
     let health = health("exec", &probe, 1000);
     freeze(&mut sandbox, &format!("exec = {words}\n{health}"));
 }
+
+/// Ill and only told of: it runs on, and everybody who looks is told.
+#[test]
+fn who_is_only_reported_is_shown_as_ill() {
+    let mut sandbox = Sandbox::new();
+    let mark = sandbox.text("well");
+    let probe = quoted(&format!("test -e {mark}"));
+    let body = format!(
+        "exec = \"sleep 1000\"\n[readiness]\ntype = \"spawn\"\n[health]\ntype = \"exec\"\n\
+         target = {probe}\ninterval_ms = 20\nretries = 2\non_unhealthy = \"report\""
+    );
+    sandbox.service("web", &body);
+    sandbox.start();
+    let listed = || sandbox.ask("service.list_full", Value::Null)[0]["health"].clone();
+    assert!(wait_until(|| listed() == "unhealthy"), "{}", listed());
+    let pid = sandbox.pid("web");
+    let check = || {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_zinit"));
+        command.arg("-s").arg(sandbox.socket()).arg("healthcheck");
+        let output = command.output().expect("the program can be run");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.code(), text)
+    };
+    assert_eq!(
+        check(),
+        (Some(1), "not healthy: web unhealthy\n".to_owned())
+    );
+    std::fs::write(&mark, "").expect("a file");
+    assert!(wait_until(|| listed() == "healthy"));
+    assert_eq!(check(), (Some(0), "healthy\n".to_owned()));
+    assert_eq!(sandbox.pid("web"), pid);
+}

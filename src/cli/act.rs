@@ -223,13 +223,15 @@ fn health(session: &mut Session<'_, '_>, names: &[String]) -> Answer {
     let all = all.as_array().map_or(&[] as &[Value], Vec::as_slice);
     let find = |name: &str| all.iter().find(|service| service["name"] == name);
     let word = |service: &Value| {
-        service["state"]["state"]
-            .as_str()
-            .unwrap_or("unknown")
-            .to_owned()
+        let state = service["state"]["state"].as_str().unwrap_or("unknown");
+        let is_ill = state == "running" && service["health"] == "unhealthy";
+        if is_ill { "unhealthy" } else { state }.to_owned()
     };
     let sick: Vec<String> = if names.is_empty() {
-        let sick = |service: &&Value| matches!(&*word(service), "failed" | "blocked" | "starting");
+        let sick = |service: &&Value| {
+            let word = word(service);
+            ["failed", "blocked", "starting", "unhealthy"].contains(&&*word)
+        };
         let named = |service: &Value| {
             format!(
                 "{} {}",

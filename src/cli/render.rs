@@ -32,10 +32,12 @@ pub(super) fn list(screen: &mut Screen<'_>, services: &Value) -> Shown {
             Some(pid) if pid > 0 => format!(" (pid: {pid})"),
             _ => String::new(),
         };
+        let is_ill = service["health"] == "unhealthy";
+        let ill = if is_ill { ", unhealthy" } else { "" };
         screen.marked(
             "",
             symbol,
-            &format!("{:<width$} {word}{pid}", name(service)),
+            &format!("{:<width$} {word}{pid}{ill}", name(service)),
         )?;
     }
     Ok(())

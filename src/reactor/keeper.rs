@@ -130,7 +130,10 @@ impl Keeper {
 
     /// Does anything wait that may yet be written?
     pub(super) fn is_waiting(&self) -> bool {
-        let writable = |kept: &Kept| !kept.waiting.is_empty() && kept.hangs_in.is_none();
+        let writable = |kept: &Kept| {
+            let stuck = kept.hangs_in.is_some() || kept.retry_at.is_some();
+            !kept.waiting.is_empty() && !stuck
+        };
         self.out.is_some() || self.files.iter().any(writable)
     }
 

@@ -560,6 +560,8 @@ impl Reactor {
     /// Ends what is left under the server, and takes leave of the clients.
     fn end(&mut self) {
         let switch = matches!(self.ending(), Ending::Switch(_));
+        // Before whoever writes it is ended too.
+        self.flush_rest();
         // On a machine that is for everybody who is left, and comes after this.
         if !matches!(self.ending(), Ending::Machine { .. }) {
             if !matches!(self.role, Role::Server) {
@@ -577,14 +579,26 @@ impl Reactor {
         log::info!("everything is stopped");
     }
 
+    /// Sends on what services have said at last.
+    fn flush_rest(&mut self) {
+        let until = clock::now() + LAST_PATIENCE;
+        loop {
+            self.runs.flush(self.poll.registry());
+            if !self.runs.is_waiting() || clock::now() >= until {
+                return;
+            }
+            let wait = Some(Duration::from_millis(10));
+            let _ = self.poll.poll(&mut Events::with_capacity(1), wait);
+        }
+    }
+
     fn end_rest(&mut self, switch: bool, signal: Signal, patience: Duration) {
         let until = clock::now() + patience;
         // Somebody who is asked twice may take it for impatience, and leave things undone.
         let mut now = Some(signal);
         // Whoever dies under the look leaves its children to the next one.
         let mut quiet = 0;
-        while (quiet < 2 || self.runs.is_waiting()) && clock::now() < until {
-            self.runs.flush(self.poll.registry());
+        while quiet < 2 && clock::now() < until {
             let gone = self.families.end_rest(&self.supervisor, switch, now);
             now = now.filter(|signal| *signal == Signal::KILL);
             let wait = if gone {

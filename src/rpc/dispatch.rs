@@ -339,7 +339,11 @@ pub fn dispatch(request: &Request, scene: &Scene<'_>) -> Result<Todo, Refusal> {
 fn list_full(all: &Supervisor) -> Value {
     let one = |(id, service): (ServiceId, &Service)| {
         let spec = service.spec();
-        json!({"name": spec.name, "state": view::state(all, id, service), "is_target": spec.is_target()})
+        let mut object = json!({"name": spec.name, "state": view::state(all, id, service), "is_target": spec.is_target()});
+        if let Some(word) = view::health_word(service) {
+            object["health"] = json!(word);
+        }
+        object
     };
     all.services().map(one).collect()
 }

@@ -223,7 +223,7 @@ pub const METHODS: &[Method] = &[
     method!(
         "service.list_full",
         [],
-        "[{is_target, name, state}]",
+        "[{is_target, name, state, health}]",
         "All services with their states, sorted."
     ),
     method!(

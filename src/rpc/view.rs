@@ -381,12 +381,23 @@ pub struct Said {
     pub doing: Option<&'static str>,
 }
 
+/// The word for its health, if the service is probed.
+#[must_use]
+pub fn health_word(service: &Service) -> Option<&'static str> {
+    let is_probed = service.spec().health.is_some() && service.state().has_program();
+    is_probed.then(|| match service.health() {
+        Health::Unknown => "unknown",
+        Health::Healthy { .. } => "healthy",
+        Health::Unhealthy { .. } => "unhealthy",
+    })
+}
+
 /// Whether a service is healthy, as its probes say.
 fn health(service: &Service, note: Option<&Note>, now: Time) -> Value {
-    let (word, since) = match service.health() {
-        Health::Unknown => ("unknown", None),
-        Health::Healthy { since } => ("healthy", Some(since)),
-        Health::Unhealthy { since } => ("unhealthy", Some(since)),
+    let word = health_word(service);
+    let since = match service.health() {
+        Health::Unknown => None,
+        Health::Healthy { since } | Health::Unhealthy { since } => Some(since),
     };
     let mut object = json!({"state": word, "failures": service.failed_probes()});
     if let Some(since) = since {
