@@ -20,7 +20,7 @@ ROUNDS ?= 5
 COUNT ?= 500
 
 .PHONY: help build release demo check test test-vm sim golden bench bench-boot soak-boot image boot
-.PHONY: size man install dist clean need-cc need-musl need-lints need-mandoc
+.PHONY: size man install dist clean need-cc need-musl need-lints need-mandoc need-daemons
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
@@ -40,7 +40,7 @@ check: need-lints ## formatting, lints, then all tests
 	$(CARGO) clippy --all-targets -- -D warnings
 	$(MAKE) test
 
-test: need-cc need-mandoc ## run all tests
+test: need-cc need-mandoc need-daemons ## run all tests
 	$(CARGO) test
 
 test-vm: release ## run the tests that boot a real kernel in QEMU
@@ -122,3 +122,14 @@ need-mandoc:
 		|| { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
 			&& { apt-get install -y -q mandoc || { apt-get update -q && apt-get install -y -q mandoc; }; } </dev/null; } \
 		|| echo "mandoc is missing, so the manual pages are not linted: apt-get install mandoc"
+
+# The daemons of tests/examples. Their tests are skipped without them. What is installed is kept from
+# starting by itself.
+DAEMONS := redis-server nginx sshd dnsmasq postgres
+need-daemons:
+	@missing=; for name in $(DAEMONS); do \
+		PATH=$$PATH:/usr/sbin:/sbin command -v $$name >/dev/null || ls /usr/lib/postgresql/*/bin/$$name >/dev/null 2>&1 \
+			|| missing="$$missing $$name"; \
+	done; \
+	[ -z "$$missing" ] || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && sh tests/daemons.sh; } </dev/null \
+		|| echo "missing, so their tests are skipped:$$missing (Debian: redis-server nginx-light openssh-server dnsmasq-base postgresql)"
