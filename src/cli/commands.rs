@@ -227,6 +227,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "kill",
+        aliases: &["signal"],
         arguments: "NAME [SIGNAL]",
         operands: (1, 2),
         flags: &[valued(
@@ -239,7 +240,6 @@ pub const COMMANDS: &[Command] = &[
         about: "send a signal to a service",
         help: "The restart policy applies to what comes of it. To bring a service down, use stop.",
         meaning: meaning::kill,
-        ..BARE
     },
     Command {
         name: "wait",

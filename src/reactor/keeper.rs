@@ -61,8 +61,9 @@ struct Kept {
 }
 
 impl Keeper {
-    /// The place of the log file of a service, if it has one.
-    pub(super) fn of(&mut self, spec: &Spec) -> Option<usize> {
+    /// The place of the log file of a service, if it has one. Places that nobody uses any more, and
+    /// for which nothing waits, are used again.
+    pub(super) fn of(&mut self, spec: &Spec, is_used: impl Fn(usize) -> bool) -> Option<usize> {
         let logging = &spec.logging;
         let file = LogFile {
             path: logging.file.clone()?,
@@ -78,7 +79,7 @@ impl Keeper {
             self.files[place].file = file;
             return Some(place);
         }
-        self.files.push(Kept {
+        let kept = Kept {
             file,
             waiting: VecDeque::new(),
             full_since: None,
@@ -88,8 +89,18 @@ impl Keeper {
             pause: RETRY,
             told: 0,
             hangs_in: None,
+        };
+        let out = self.out.map(|(place, _, _)| place);
+        let free = (0..self.files.len()).find(|place| {
+            let old = &self.files[*place];
+            let rests = old.waiting.is_empty() && old.hangs_in.is_none();
+            rests && out != Some(*place) && !is_used(*place)
         });
-        Some(self.files.len() - 1)
+        match free {
+            Some(place) => self.files[place] = kept,
+            None => self.files.push(kept),
+        }
+        free.or(Some(self.files.len() - 1))
     }
 
     /// Takes on a line; `head` is its time and stream.

@@ -575,6 +575,7 @@ impl Reactor {
         for client in self.clients.all() {
             self.clients.write(client);
         }
+        self.leave_syslog();
         self.cgroups.end();
         log::info!("everything is stopped");
     }

@@ -254,7 +254,13 @@ impl Runs {
 
     /// Where the lines of a service are kept, as its file says now.
     fn keep(&mut self, service: ServiceId, spec: &Spec) {
-        let work = self.sinks.of(spec);
+        let logging = &spec.logging;
+        let work = if logging.file.is_none() && logging.forward.is_none() {
+            Pipework::default()
+        } else {
+            let used: Vec<Pipework> = self.runs.iter().map(|(_, run)| run.work).collect();
+            self.sinks.of(spec, &used)
+        };
         let run = self.runs.or_default(service);
         run.buffer_lines = spec.logging.buffer_lines;
         run.work = work;

@@ -63,16 +63,24 @@ enum Link {
     Stream(Outlet),
 }
 
+impl Route {
+    /// The place of its destination.
+    pub(super) const fn place(self) -> usize {
+        self.place
+    }
+}
+
 impl Ships {
-    /// The route of a service's output, if it is to go anywhere.
-    pub(super) fn of(&mut self, spec: &Spec) -> Option<Route> {
+    /// The route of a service's output, if it is to go anywhere. Places that nobody uses any more,
+    /// and where nothing waits, are used again.
+    pub(super) fn of(&mut self, spec: &Spec, is_used: impl Fn(usize) -> bool) -> Option<Route> {
         let text = spec.logging.forward.as_ref()?;
         let format = spec.logging.forward_format;
         let known = self.all.iter().position(|ship| ship.text == *text);
         let place = match known {
             Some(place) => place,
             None => {
-                self.all.push(Ship {
+                let ship = Ship {
                     text: text.clone(),
                     to: Destination::parse(text)?,
                     link: None,
@@ -80,8 +88,15 @@ impl Ships {
                     bytes: 0,
                     lost: 0,
                     retry_at: None,
-                });
-                self.all.len() - 1
+                };
+                let rests = |place: &usize| self.all[*place].waiting.is_empty();
+                let free = (0..self.all.len()).find(|place| rests(place) && !is_used(*place));
+                let place = free.unwrap_or(self.all.len());
+                match free {
+                    Some(place) => self.all[place] = ship,
+                    None => self.all.push(ship),
+                }
+                place
             }
         };
         Some(Route { place, format })

@@ -53,11 +53,14 @@ pub(super) struct Source<'a> {
 }
 
 impl Sinks {
-    /// Where the lines of a service go from now on.
-    pub(super) fn of(&mut self, spec: &Spec) -> Pipework {
+    /// Where the lines of a service go from now on; those of others go where they are `used` to.
+    pub(super) fn of(&mut self, spec: &Spec, used: &[Pipework]) -> Pipework {
+        let file = |place| used.iter().any(|work| work.file == Some(place));
+        let to = |work: &Pipework| work.route.map(Route::place);
+        let route = |place| used.iter().any(|work| to(work) == Some(place));
         Pipework {
-            file: self.keeper.of(spec),
-            route: self.ships.of(spec),
+            file: self.keeper.of(spec, file),
+            route: self.ships.of(spec, route),
         }
     }
 

@@ -43,6 +43,13 @@ pub(super) fn listen(registry: &Registry) -> Option<Datagrams> {
 }
 
 impl Reactor {
+    /// Gives the place up.
+    pub(super) fn leave_syslog(&mut self) {
+        if self.syslog.take().is_some() {
+            let _ = std::fs::remove_file(PATH);
+        }
+    }
+
     /// Takes what has come. Says whether more may be there.
     pub(super) fn take_syslog(&mut self) -> bool {
         let Some(socket) = &self.syslog else {
