@@ -20,8 +20,9 @@ use crate::sys::output::Stream;
 /// Bytes that may wait for one destination.
 const WAITING_BYTES: usize = 64 << 10;
 
-/// The pause before one that takes nothing is tried again.
-const RETRY: Duration = Duration::from_millis(200);
+/// The pauses before one that takes nothing is tried again: each twice as long as the one before.
+const RETRY: Duration = Duration::from_millis(100);
+const RETRY_MAX: Duration = Duration::from_secs(10);
 
 /// All destinations.
 #[derive(Debug, Default)]
@@ -54,6 +55,7 @@ struct Ship {
     bytes: usize,
     lost: u64,
     retry_at: Option<Time>,
+    pause: Duration,
 }
 
 #[derive(Debug)]
@@ -88,6 +90,7 @@ impl Ships {
                     bytes: 0,
                     lost: 0,
                     retry_at: None,
+                    pause: RETRY,
                 };
                 let rests = |place: &usize| self.all[*place].waiting.is_empty();
                 let free = (0..self.all.len()).find(|place| rests(place) && !is_used(*place));
@@ -127,8 +130,16 @@ impl Ships {
     pub(super) fn flush(&mut self, now: Time) {
         for ship in &mut self.all {
             if !ship.waiting.is_empty() && ship.retry_at.is_none_or(|at| at <= now) {
-                let sent_all = ship.flush();
-                ship.retry_at = (!sent_all).then(|| now + RETRY);
+                let before = ship.waiting.len();
+                if ship.flush() {
+                    (ship.retry_at, ship.pause) = (None, RETRY);
+                    continue;
+                }
+                if ship.waiting.len() < before {
+                    ship.pause = RETRY;
+                }
+                ship.retry_at = Some(now + ship.pause);
+                ship.pause = (ship.pause * 2).min(RETRY_MAX);
             }
         }
     }
