@@ -272,6 +272,85 @@ fn a_slow_follower_is_told_how_much_it_missed() {
     assert_eq!(sandbox.state("counter"), "running");
 }
 
+/// Whatever is written, and however fast: who does not read holds nobody up.
+#[test]
+fn a_follower_that_never_reads_holds_up_nobody() {
+    let mut sandbox = Sandbox::new();
+    sandbox.service("loud", "exec = [\"yes\", \"\"]");
+    sandbox.start();
+    sandbox.await_running("loud");
+    let _reader = follow(&sandbox, "logs.follow", json!({}));
+    let resident = |sandbox: &Sandbox| {
+        let text = fs::read_to_string(format!("/proc/{}/status", sandbox.server_pid())).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kb = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+        kb.unwrap_or(0)
+    };
+    println!("slowest answer: {:?}", slowest_answer(&sandbox, 50));
+    let before = written(&sandbox, "loud");
+    assert!(wait_until(|| written(&sandbox, "loud") > before + (4 << 20)));
+    assert!(resident(&sandbox) < 40_000, "{} kB", resident(&sandbox));
+}
+
+/// A service ends while its file takes nothing: the server has nothing to do, and does nothing.
+#[test]
+fn a_file_that_takes_nothing_costs_nothing() {
+    let mut sandbox = Sandbox::new();
+    let body = "exec = [\"timeout\", \"-s\", \"KILL\", \"0.6\", \"yes\"]\n\
+                [lifecycle]\nrestart = \"never\"\n[logging]\nfile = \"/dev/full\"";
+    sandbox.service("loud", body);
+    sandbox.start();
+    assert!(wait_until(|| sandbox.state("loud") == "failed"));
+    assert!(wait_until(|| sandbox.log().contains("lines are dropped")));
+    let ticks_of = || {
+        let text = fs::read_to_string(format!("/proc/{}/stat", sandbox.server_pid())).unwrap();
+        let mut fields = text
+            .rsplit(')')
+            .next()
+            .unwrap()
+            .split_ascii_whitespace()
+            .skip(11);
+        let mut ticks = || fields.next().unwrap().parse::<u64>().unwrap();
+        ticks() + ticks()
+    };
+    // A server that spins has all of a processor.
+    let before = ticks_of();
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_millis(500) {
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
+    let used = ticks_of() - before;
+    assert!(used < 25, "{used} of 50 ticks");
+    sandbox.stop();
+}
+
+#[test]
+fn a_removed_service_leaves_no_descriptor() {
+    let mut sandbox = Sandbox::started();
+    let count = |sandbox: &Sandbox| {
+        let dir = format!("/proc/{}/fd", sandbox.server_pid());
+        fs::read_dir(dir).unwrap().count()
+    };
+    let round = |sandbox: &Sandbox| {
+        sandbox.service(
+            "x",
+            "exec = \"sleep 1000\"\n[readiness]\nwatchdog_ms = 100000",
+        );
+        sandbox.ask("service.reload", Value::Null);
+        sandbox.await_running("x");
+        sandbox.ask("service.delete", json!({"name": "x"}));
+    };
+    round(&sandbox);
+    let before = count(&sandbox);
+    (0..5).for_each(|_| round(&sandbox));
+    assert!(
+        wait_until(|| count(&sandbox) <= before),
+        "{} of {before}",
+        count(&sandbox)
+    );
+    sandbox.stop();
+}
+
 #[test]
 fn events_are_told_in_the_words_of_the_wire() {
     let mut sandbox = Sandbox::new();

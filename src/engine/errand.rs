@@ -58,6 +58,7 @@ impl Service {
         let Some(pid) = self.state.pid().filter(|_| is_up) else {
             return;
         };
+        self.forget_restarts(now);
         self.state = State::Stopping {
             pid,
             failure: Some(failure),

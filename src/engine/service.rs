@@ -441,13 +441,8 @@ impl Service {
                 };
                 (end, Force::Polite, polite)
             }
-            State::Running {
-                pid: Some(_),
-                since,
-            } => {
-                if now.since(since) >= self.spec.lifecycle.stability_period {
-                    self.restarts = Restarts::default();
-                }
+            State::Running { pid: Some(_), .. } => {
+                self.forget_restarts(now);
                 (by_itself, Force::Polite, polite)
             }
             State::Stopping {
@@ -473,6 +468,15 @@ impl Service {
         };
         self.clear(end, force, kill_at, Round::Main, id, out);
         Ok(())
+    }
+
+    /// A run that was long enough has its restarts forgotten.
+    pub(super) fn forget_restarts(&mut self, now: Time) {
+        if let State::Running { since, .. } = self.state
+            && now.since(since) >= self.spec.lifecycle.stability_period
+        {
+            self.restarts = Restarts::default();
+        }
     }
 
     /// What is left of a run is ended too. Its stop hook may go on until then.

@@ -249,6 +249,12 @@ impl Clients {
         true
     }
 
+    /// May a client be told more than it has read so far?
+    pub(super) fn has_room(&mut self, id: ClientId) -> bool {
+        self.client(id)
+            .is_some_and(|client| client.output.len() - client.written <= OUTPUT_PAUSE_BYTES)
+    }
+
     /// Is this request one of several that came as one?
     pub(super) fn is_batch(&mut self, id: ClientId) -> bool {
         self.client(id).is_some_and(|client| client.batch.is_some())

@@ -89,6 +89,7 @@ impl Reactor {
         }
         self.said.remove(service);
         self.successors.remove(service);
+        self.strangers.remove(service);
         let stdio = self.stdio(spec, program);
         let registry = self.poll.registry();
         match self
@@ -96,14 +97,7 @@ impl Reactor {
             .spawn(service, spec, stdio, &mut self.families, registry)
         {
             Ok(pid) => {
-                let place = service.index();
-                let noted = self
-                    .door
-                    .as_ref()
-                    .map(|door| door.ledger.note(place, pid, clock::boot_ms(), &spec.name));
-                if let Some(Err(error)) = noted {
-                    log::warn!("the ledger beside the socket: {error}");
-                }
+                self.note_in_ledger(service, pid);
                 Event::Forked { service, pid }
             }
             Err((error, scarce)) => Event::ForkFailed {
@@ -111,6 +105,18 @@ impl Reactor {
                 error,
                 scarce,
             },
+        }
+    }
+
+    /// Has the next server know of a main process, in case that this one is killed.
+    pub(super) fn note_in_ledger(&mut self, service: ServiceId, pid: Pid) {
+        let (place, name) = (service.index(), self.name(service));
+        let noted = self
+            .door
+            .as_ref()
+            .map(|door| door.ledger.note(place, pid, clock::boot_ms(), &name));
+        if let Some(Err(error)) = noted {
+            log::warn!("the ledger beside the socket: {error}");
         }
     }
 
@@ -153,6 +159,11 @@ impl Reactor {
 
     /// Ends what a main process left behind.
     pub(super) fn sweep(&mut self, service: ServiceId, signal: Signal) {
+        // An errand that has not set out yet does so for nobody.
+        self.deeds.retain(|deed| match deed {
+            Deed::Errand { service: of, .. } => *of != service,
+            Deed::Spawn { .. } | Deed::Kill { .. } => true,
+        });
         let Some(found) = self.supervisor.service(service) else {
             return self.families.removed(service);
         };

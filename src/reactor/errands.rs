@@ -130,7 +130,10 @@ impl Reactor {
             } => (*of, *known) != (service, errand),
             Deed::Spawn { .. } | Deed::Kill { .. } => true,
         });
-        if self.probes.recall(service, errand) {
+        // It is late, unless its service goes down.
+        let found = self.supervisor.service(service);
+        let is_late = found.is_some_and(|found| found.state().has_program());
+        if self.probes.recall(service, errand) && is_late {
             self.note_failure(service, "no answer in time".to_owned(), true);
         }
         let is_it = |out: &Out| (out.service, out.errand) == (service, errand);
@@ -138,12 +141,13 @@ impl Reactor {
             self.families
                 .kill_errand(&self.supervisor, service, errand, out.pid);
             match out.what {
-                Errand::Probe => {
+                Errand::Probe if is_late => {
                     self.note_failure(service, "no result in time".to_owned(), true);
                 }
+                Errand::Probe => {}
                 Errand::Hook(hook) => {
                     let name = self.name(service);
-                    log::warn!("{name}: {} hook: ended, it took too long", hook.name());
+                    log::warn!("{name}: {} hook: ended before it was done", hook.name());
                 }
             }
         }
@@ -152,12 +156,8 @@ impl Reactor {
     /// A child has ended that is not the main process of a service: was it out on an errand?
     pub(super) fn errand_ends(&mut self, pid: Pid, exit: Exit) {
         self.families.errand_ended(pid);
-        let service = self.errands.out.iter().find(|out| out.pid == pid);
-        if let Some(service) = service.map(|out| out.service) {
-            let inbox = &mut self.inbox;
-            self.runs.before_exit(service, &mut |event| {
-                inbox.push_back(event);
-            });
+        if self.errands.out.iter().any(|out| out.pid == pid) {
+            self.runs.before_errand_ends(pid);
         }
         let (not_run, last_line) = self.runs.take_errand(pid);
         let Some(out) = self.errands.take(|out| out.pid == pid) else {

@@ -61,6 +61,8 @@ struct Family {
     name: Rc<str>,
     /// The first main process of its last run, whose number is that of its session.
     main: Option<Pid>,
+    /// The main process that it has handed over to.
+    successor: Option<Pid>,
     /// Inodes of the pipes it writes to, if its output is kept.
     pipes: Option<[u64; 2]>,
     /// Who was asked politely already and is not asked again, sorted.
@@ -141,6 +143,7 @@ impl Families {
             Family {
                 name: Rc::clone(name),
                 main: Some(main),
+                successor: None,
                 pipes,
                 asked: Vec::new(),
             },
@@ -196,10 +199,13 @@ impl Families {
     }
 
     fn forget_session(&mut self, service: ServiceId) {
-        if let Some(main) = self.of.get(service).and_then(|family| family.main)
-            && self.sessions.get(&main) == Some(&service)
-        {
-            self.sessions.remove(&main);
+        let family = self.of.get_mut(service);
+        let known = family.map(|family| (family.main, family.successor.take()));
+        let (main, successor) = known.unwrap_or_default();
+        for pid in [main, successor].into_iter().flatten() {
+            if self.sessions.get(&pid) == Some(&service) {
+                self.sessions.remove(&pid);
+            }
         }
     }
 
@@ -338,6 +344,15 @@ impl Families {
         family.into_iter().filter_map(procfs::stat).collect()
     }
 
+    /// Another process is the main one from now on, and may lead a session of its own.
+    pub(super) fn handed_over(&mut self, service: ServiceId, to: Pid) {
+        self.sessions.insert(to, service);
+        let before = self.of.or_default(service).successor.replace(to);
+        if let Some(before) = before {
+            self.sessions.remove(&before);
+        }
+    }
+
     /// Is it a child of the server's?
     pub(super) fn is_child(&mut self, pid: Pid) -> bool {
         self.children.own().contains(&pid)
@@ -379,6 +394,7 @@ impl Families {
         all: &Supervisor,
         switch: bool,
         signal: Option<Signal>,
+        spared: Option<Pid>,
     ) -> bool {
         self.stale();
         self.take_stock(all);
@@ -393,7 +409,7 @@ impl Families {
         let gone = self
             .orphans
             .iter()
-            .filter(|orphan| !stays(orphan.owner.service()));
+            .filter(|orphan| !stays(orphan.owner.service()) && spared != Some(orphan.pid));
         let roots: Vec<Pid> = gone.map(|orphan| orphan.pid).collect();
         let living: Vec<Stat> = self
             .children
@@ -485,7 +501,11 @@ impl Families {
             if !living.is_empty() {
                 let session = self.of.get(service).and_then(|family| family.main);
                 let session = session.map(Pid::number);
-                living.retain(|stat| mode != KillMode::Group || Some(stat.group) == session);
+                // A main process that was handed over to may lead a group of its own.
+                let other = main.and_then(procfs::stat).map(|stat| stat.group);
+                let in_group =
+                    |stat: &Stat| Some(stat.group) == session || Some(stat.group) == other;
+                living.retain(|stat| mode != KillMode::Group || in_group(stat));
                 return living;
             }
             // A root that died while it was looked at has left us its children.

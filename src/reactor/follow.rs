@@ -79,7 +79,7 @@ impl Reactor {
 
     fn tap(&mut self) {
         let any = self.followers.iter().any(|known| known.of == Of::Logs);
-        self.runs.sinks.is_tapped = any;
+        self.runs.sinks.tap(any);
     }
 
     /// Tells of the lines that have come in, and of gaps as soon as that can be told.
@@ -89,8 +89,14 @@ impl Reactor {
         }
         for line in self.runs.sinks.take_tap() {
             let (name, stream) = (Rc::clone(&line.name), line.stream.name());
-            let params = shown(line);
-            self.tell(Of::Logs, &name, Some(stream), "logs.line", &params);
+            self.tell(Of::Logs, &name, Some(stream), "logs.line", || shown(line));
+        }
+        for (name, stream, count) in self.runs.sinks.take_missed() {
+            let mut followers = self.followers.iter_mut();
+            let stream = Some(stream.name());
+            while let Some(follower) = followers.find(|one| one.is_for(Of::Logs, &name, stream)) {
+                follower.lost += count;
+            }
         }
         for follower in &mut self.followers {
             follower.lost = match follower.lost {
@@ -106,22 +112,33 @@ impl Reactor {
         }
     }
 
-    fn tell(&mut self, of: Of, name: &str, stream: Option<&str>, method: &str, params: &Value) {
-        let bytes = note(method, params);
+    /// Tells all whom it concerns. It is only put in words if somebody has room for it.
+    fn tell(
+        &mut self,
+        of: Of,
+        name: &str,
+        stream: Option<&str>,
+        method: &str,
+        params: impl FnOnce() -> Value,
+    ) {
+        let mut params = Some(params);
+        let mut bytes: Vec<u8> = Vec::new();
         for follower in &mut self.followers {
             if !follower.is_for(of, name, stream) {
                 continue;
             }
-            let caught_up = follower.lost == 0
-                || self
-                    .clients
-                    .tell(follower.client, &gap(of, follower.lost), false);
-            if caught_up {
-                follower.lost = 0;
-            }
-            if !caught_up || !self.clients.tell(follower.client, &bytes, false) {
+            if !self.clients.has_room(follower.client) {
                 follower.lost += 1;
+                continue;
             }
+            if let Some(params) = params.take() {
+                bytes = note(method, &params());
+            }
+            if follower.lost > 0 {
+                let lost = std::mem::take(&mut follower.lost);
+                self.clients.tell(follower.client, &gap(of, lost), true);
+            }
+            self.clients.tell(follower.client, &bytes, true);
         }
     }
 
@@ -141,7 +158,7 @@ impl Reactor {
             json!({"service": name, "from": from, "to": to, "state": state, "timestamp_ms": at_ms});
         // Steps within what the wire calls one state are no news.
         if from != to {
-            self.tell(Of::Events, &name, None, "events.state", &params);
+            self.tell(Of::Events, &name, None, "events.state", || params);
         }
     }
 
@@ -150,13 +167,13 @@ impl Reactor {
         let name = self.name(service);
         let at_ms = clock::unix_ms();
         let params = json!({"service": name, "healthy": healthy, "timestamp_ms": at_ms});
-        self.tell(Of::Events, &name, None, "events.health", &params);
+        self.tell(Of::Events, &name, None, "events.health", || params);
     }
 
     /// A service is no more.
     pub(super) fn announce_removal(&mut self, name: &str) {
         let params = json!({"service": name, "timestamp_ms": clock::unix_ms()});
-        self.tell(Of::Events, name, None, "events.removed", &params);
+        self.tell(Of::Events, name, None, "events.removed", || params);
     }
 }
 

@@ -12,7 +12,11 @@ const STATUS_CHARS: usize = 512;
 impl Reactor {
     /// Hears all that was said since the last time.
     pub(super) fn hear(&mut self) {
-        for (service, datagram) in self.runs.take_said() {
+        let said = self.runs.take_said();
+        if !said.is_empty() {
+            self.families.stale();
+        }
+        for (service, datagram) in said {
             if self.main_of(service).is_none() {
                 continue;
             }
@@ -43,7 +47,6 @@ impl Reactor {
         let Some(pid) = datagram.pid else {
             return false;
         };
-        self.families.stale();
         match self.families.owner(&self.supervisor, pid) {
             Some(owner) => owner == service,
             None if procfs::stat(pid).is_some_and(|stat| !stat.is_dead()) => false,
@@ -108,6 +111,8 @@ impl Reactor {
         if is_own && is_its && runs {
             log::info!("{}: its main process is {to} now", self.name(service));
             self.successors.remove(service);
+            self.families.handed_over(service, to);
+            self.note_in_ledger(service, to);
             self.inbox.push_back(Event::Handover { pid, to });
             self.handle_inbox();
         }

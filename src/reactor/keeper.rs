@@ -21,6 +21,9 @@ use crate::sys::writer::{LogFile, PIECE_BYTES, Writer, Written};
 /// Bytes that may wait for a file before the service has to.
 const WAITING_BYTES: usize = 256 << 10;
 
+/// Bytes that may wait whatever happens: also lines that no service can be held up for.
+const WAITING_MAX_BYTES: usize = 4 * WAITING_BYTES;
+
 /// How long a service waits before its lines are dropped.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -60,7 +63,28 @@ struct Kept {
     hangs_in: Option<Pid>,
 }
 
+impl Kept {
+    fn drop_lines(&mut self) {
+        log::warn!("{}: too slow; lines are dropped", self.file.path.display());
+        self.is_dropping = true;
+        self.full_since = None;
+    }
+
+    /// A piece of it may be written or not: it is written again, from the begin of a line, and not
+    /// right away.
+    fn interrupted(&mut self, now: Time) {
+        self.waiting.push_front(b'\n');
+        self.retry_at = Some(now + self.pause);
+        self.pause = (self.pause * 2).min(RETRY_MAX);
+    }
+}
+
 impl Keeper {
+    /// Who writes.
+    pub(super) fn writer(&self) -> Option<Pid> {
+        self.writer.as_ref().map(|writer| writer.pid)
+    }
+
     /// The place of the log file of a service, if it has one. Places that nobody uses any more, and
     /// for which nothing waits, are used again.
     pub(super) fn of(&mut self, spec: &Spec, is_used: impl Fn(usize) -> bool) -> Option<usize> {
@@ -106,6 +130,9 @@ impl Keeper {
     /// Takes on a line; `head` is its time and stream.
     pub(super) fn push(&mut self, place: usize, head: &str, line: &[u8]) {
         let kept = &mut self.files[place];
+        if kept.waiting.len() > WAITING_MAX_BYTES && !kept.is_dropping {
+            kept.drop_lines();
+        }
         if kept.is_dropping {
             if kept.waiting.len() > WAITING_BYTES / 2 {
                 kept.lost += 1;
@@ -129,14 +156,27 @@ impl Keeper {
             kept.full_since = None;
             return false;
         }
-        let since = *kept.full_since.get_or_insert(now);
-        if now.since(since) < PATIENCE {
-            return true;
+        kept.full_since.get_or_insert(now);
+        true
+    }
+
+    /// Whose patience is over drops lines from now on. Says whether there is any.
+    fn lose_patience(&mut self, now: Time) -> bool {
+        let mut any = false;
+        for kept in &mut self.files {
+            let Some(since) = kept.full_since else {
+                continue;
+            };
+            if kept.waiting.len() <= WAITING_BYTES {
+                kept.full_since = None;
+            } else if now.since(since) >= PATIENCE {
+                kept.drop_lines();
+            } else {
+                continue;
+            }
+            any = true;
         }
-        log::warn!("{}: too slow; lines are dropped", kept.file.path.display());
-        kept.is_dropping = true;
-        kept.full_since = None;
-        false
+        any
     }
 
     /// Does anything wait that may yet be written?
@@ -154,7 +194,9 @@ impl Keeper {
         let files = self.files.iter().filter(|kept| !kept.waiting.is_empty());
         let looks = files.flat_map(|kept| {
             let full = kept.full_since.map(|since| since + PATIENCE);
-            let retry = kept.retry_at.filter(|_| kept.hangs_in.is_none());
+            // With a piece out, its end is told.
+            let may_try = kept.hangs_in.is_none() && self.out.is_none();
+            let retry = kept.retry_at.filter(|_| may_try);
             [full, retry]
         });
         looks.chain([hang]).flatten().min()
@@ -172,25 +214,17 @@ impl Keeper {
                     freed = true;
                 }
                 Ok(None) if now.since(since) >= HANG => self.hangs(place),
-                Ok(None) => return freed | self.is_over(now),
+                Ok(None) => return self.lose_patience(now),
                 Err(error) => {
                     log::warn!("the log writer has ended: {error}");
                     self.writer = None;
                     self.out = None;
+                    self.files[place].interrupted(now);
                 }
             }
         }
         self.hand_next(now, registry);
-        freed | self.is_over(now)
-    }
-
-    /// Is somebody's patience over?
-    fn is_over(&self, now: Time) -> bool {
-        let over = |kept: &Kept| {
-            kept.full_since
-                .is_some_and(|since| now.since(since) >= PATIENCE)
-        };
-        self.files.iter().any(over)
+        self.lose_patience(now) | freed
     }
 
     fn done(&mut self, now: Time, place: usize, length: usize, written: Written) {
@@ -225,6 +259,8 @@ impl Keeper {
         log::warn!("{}: its disk hangs", kept.file.path.display());
         kill::kill_child(writer.pid, Signal::KILL);
         kept.hangs_in = Some(writer.pid);
+        // Part of it may be written: it is written again, from the begin of a line.
+        kept.waiting.push_front(b'\n');
     }
 
     /// A child has ended: was it a writer that hung?

@@ -19,6 +19,7 @@ mod keeper;
 mod launch;
 mod place;
 mod probes;
+mod reads;
 mod role;
 mod runs;
 mod serve;
@@ -127,6 +128,8 @@ pub struct Reactor {
     said: Table<Said>,
     /// Who is to be the main process of a service, once it is our child.
     successors: Table<Pid>,
+    /// How often somebody else has spoken for a service in this run.
+    strangers: Table<u32>,
     /// Where programs send lines for the system's log.
     syslog: Option<Datagrams>,
     clients: Clients,
@@ -255,6 +258,7 @@ impl Reactor {
             probes: Probes::default(),
             said: Table::default(),
             successors: Table::default(),
+            strangers: Table::default(),
             syslog,
             clients: Clients::default(),
             followers: Vec::new(),
@@ -537,6 +541,7 @@ impl Reactor {
         self.errands.removed(service);
         self.said.remove(service);
         self.successors.remove(service);
+        self.strangers.remove(service);
         self.obstacles.remove(service);
     }
 
@@ -600,7 +605,11 @@ impl Reactor {
         // Whoever dies under the look leaves its children to the next one.
         let mut quiet = 0;
         while quiet < 2 && clock::now() < until {
-            let gone = self.families.end_rest(&self.supervisor, switch, now);
+            let gone = {
+                let writer = self.runs.sinks.keeper.writer();
+                self.families
+                    .end_rest(&self.supervisor, switch, now, writer)
+            };
             now = now.filter(|signal| *signal == Signal::KILL);
             let wait = if gone {
                 quiet += 1;

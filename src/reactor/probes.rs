@@ -319,7 +319,11 @@ fn step(
 /// Has a child find the addresses of a name: that may take as long as it likes.
 fn look_up(name: String) -> io::Result<Stage> {
     let (reader, writer) = pipe::pipe()?;
+    let server = std::process::id();
     let pid = process::child(|| {
+        // It may take as long as it likes, but holds nothing of the server's meanwhile.
+        process::die_with(server);
+        process::become_helper(&writer, c"zinit-lookup");
         let found = name.to_socket_addrs().into_iter().flatten();
         let text: Vec<String> = found
             .take(ADDRESSES_MAX)

@@ -12,7 +12,7 @@ use super::family::{ERRAND, Families, MARK};
 use super::forward::Forward;
 use super::launch::{Environment, NoProcess, UNUSABLE, scarce, told};
 use super::place::Place;
-use super::sinks::{self, Pipework, Sinks, Source};
+use super::sinks::{Pipework, Sinks, Source};
 use crate::engine::spec::{Exec, Program, Readiness};
 use crate::engine::{
     ErrandId, Event, Exit, Pid, ServiceId, Signal, SpawnError, Spec, Step, Table, Time,
@@ -21,79 +21,72 @@ use crate::sys::cgroup::Cgroups;
 use crate::sys::clock;
 use crate::sys::kill;
 use crate::sys::notify::{Datagram, Datagrams};
-use crate::sys::output::{Lines, LogLine, Ring, Stream, holds};
-use crate::sys::pipe::{self, Input, Reader};
+use crate::sys::output::{Lines, LogLine, Ring, Stream};
+use crate::sys::pipe::{self, Reader};
 use crate::sys::process::{self, Child, Slate, Stdio};
 
 /// Bytes read from a pipe at once: what a pipe holds (`pipe(7)`).
-const READ_BYTES: usize = 64 << 10;
+pub(super) const READ_BYTES: usize = 64 << 10;
 
 /// Reads from one pipe in one turn; a service that writes without end waits for the others.
 const READS_A_TURN: usize = 4;
 
-/// Reads from a pipe of a program that has ended: the most that a pipe can hold
-/// (`/proc/sys/fs/pipe-max-size`), and some.
-const READS_AT_EXIT: usize = 20;
-
 /// Lines of the system's log that are nobody's.
 const OTHERS_LINES: usize = 1000;
 
-/// Datagrams of one service in one turn.
-const DATAGRAMS_A_TURN: usize = 64;
-
 /// Processes and their pipes.
 pub(super) struct Runs {
-    runs: Table<Run>,
-    pipes: Vec<Option<Pipe>>,
+    pub(super) runs: Table<Run>,
+    pub(super) pipes: Vec<Option<Pipe>>,
     /// Places in `pipes` that hold none.
-    free: Vec<usize>,
+    pub(super) free: Vec<usize>,
     /// Pipes that may hold more than was read in this turn.
-    busy: Vec<usize>,
-    slate: Slate,
-    environment: Environment,
-    cgroups: Rc<Cgroups>,
-    buffer: Box<[u8]>,
+    pub(super) busy: Vec<usize>,
+    pub(super) slate: Slate,
+    pub(super) environment: Environment,
+    pub(super) cgroups: Rc<Cgroups>,
+    pub(super) buffer: Box<[u8]>,
     /// Where output goes on to.
     pub(super) sinks: Sinks,
     /// What was said to the system's log by nobody in particular.
-    others: Ring,
+    pub(super) others: Ring,
     /// Pipes that are not read while too much waits there.
-    paused: Vec<usize>,
+    pub(super) paused: Vec<usize>,
     /// What services said by `sd_notify(3)` and is still to be heard.
-    said: Vec<(ServiceId, Datagram)>,
+    pub(super) said: Vec<(ServiceId, Datagram)>,
     /// Why errands did not become their programs.
-    not_run: BTreeMap<Pid, SpawnError>,
+    pub(super) not_run: BTreeMap<Pid, SpawnError>,
     /// The last lines of probes.
-    last_lines: BTreeMap<Pid, String>,
+    pub(super) last_lines: BTreeMap<Pid, String>,
 }
 
 /// What is kept of a service over its runs.
 #[derive(Debug, Default)]
-struct Run {
-    log: Ring,
-    buffer_lines: usize,
+pub(super) struct Run {
+    pub(super) log: Ring,
+    pub(super) buffer_lines: usize,
     /// Where its lines go beside that.
-    work: Pipework,
+    pub(super) work: Pipework,
     /// Places of its pipes that are open.
-    pipes: Vec<usize>,
+    pub(super) pipes: Vec<usize>,
     /// Processor time at the last look, in ticks, and when that was.
-    used: Option<(u64, Time)>,
+    pub(super) used: Option<(u64, Time)>,
     /// The text that makes it ready, and its main process.
-    awaited: Option<(String, Pid)>,
+    pub(super) awaited: Option<(String, Pid)>,
     /// How its last main process ended.
-    exit: Option<Exit>,
+    pub(super) exit: Option<Exit>,
     /// How many of its processes had been killed for memory when it was started.
-    memory_kills: u64,
+    pub(super) memory_kills: u64,
 }
 
-struct Pipe {
-    service: ServiceId,
-    name: Rc<str>,
-    use_: Use,
+pub(super) struct Pipe {
+    pub(super) service: ServiceId,
+    pub(super) name: Rc<str>,
+    pub(super) use_: Use,
 }
 
 /// What a pipe is for.
-enum Use {
+pub(super) enum Use {
     /// Tells of exec.
     Exec(Pid, Reader),
     /// Output.
@@ -139,10 +132,7 @@ impl Runs {
             environment: Environment::new(is_private),
             cgroups,
             buffer: vec![0; READ_BYTES].into(),
-            sinks: Sinks {
-                forward,
-                ..Sinks::default()
-            },
+            sinks: Sinks::new(forward),
             others: Ring::default(),
             paused: Vec::new(),
             said: Vec::new(),
@@ -233,7 +223,9 @@ impl Runs {
         more.push((ERRAND, errand.0.to_string()));
         more.push((MARK, families.mark(&spec.name)));
         let stdio = Stdio::Kept { own_input: false };
-        let cgroup = self.cgroup(spec, program);
+        // A hook before the start is there before the main process.
+        let existing = self.cgroups.existing(&spec.name);
+        let cgroup = existing.or_else(|| self.cgroup(spec, program));
         let launched = self.environment.launch(program, exec, stdio, &more, cgroup);
         let launch = launched.map_err(|error| (error, false))?;
         let child = process::spawn(&launch, &self.slate)
@@ -404,25 +396,33 @@ impl Runs {
     pub(super) fn ready(&mut self, slot: usize, closed: bool, inbox: &mut impl FnMut(Event)) {
         for _ in 0..READS_A_TURN {
             if self.is_held_up(slot) {
-                return self.paused.push(slot);
+                if !self.paused.contains(&slot) {
+                    self.paused.push(slot);
+                }
+                return;
             }
             if !self.read(slot, closed, inbox) {
                 return;
             }
         }
-        self.busy.push(slot);
+        if !self.busy.contains(&slot) {
+            self.busy.push(slot);
+        }
     }
 
     /// Has this pipe to wait, because what it brings is not taken?
     fn is_held_up(&mut self, slot: usize) -> bool {
-        if self.sinks.forward.as_ref().is_some_and(Forward::is_full) {
-            return true;
-        }
         let Some(Some(pipe)) = self.pipes.get(slot) else {
             return false;
         };
-        let is_output = matches!(pipe.use_, Use::Output(..));
-        let run = self.runs.get(pipe.service).filter(|_| is_output);
+        // What a service says of itself is always heard.
+        if !matches!(pipe.use_, Use::Output(..)) {
+            return false;
+        }
+        if self.sinks.forward.as_ref().is_some_and(Forward::is_full) {
+            return true;
+        }
+        let run = self.runs.get(pipe.service);
         let file = run.and_then(|run| run.work.file);
         file.is_some_and(|file| self.sinks.keeper.is_full(clock::now(), file))
     }
@@ -477,25 +477,9 @@ impl Runs {
         !self.busy.is_empty()
     }
 
-    /// Before the exit of a main process is told: what it said about exec, and its last words.
-    pub(super) fn before_exit(&mut self, service: ServiceId, inbox: &mut impl FnMut(Event)) {
-        let slots = self
-            .runs
-            .get(service)
-            .map(|run| run.pipes.clone())
-            .unwrap_or_default();
-        for slot in slots {
-            // Whoever it left behind may write on: no more than it can have said itself.
-            for _ in 0..READS_AT_EXIT {
-                if !self.read(slot, true, inbox) {
-                    break;
-                }
-            }
-        }
-    }
-
     /// The service is no more, and its log with it.
     pub(super) fn removed(&mut self, service: ServiceId) {
+        self.quit_notify(service);
         self.runs.remove(service);
     }
 
@@ -523,160 +507,7 @@ impl Runs {
         self.runs.get_mut(service)?.used.replace((ticks, now))
     }
 
-    /// Reads once. False if there is nothing more for now.
-    fn read(&mut self, slot: usize, closed: bool, inbox: &mut impl FnMut(Event)) -> bool {
-        let Some(Some(pipe)) = self.pipes.get_mut(slot) else {
-            return false;
-        };
-        let service = pipe.service;
-        match &mut pipe.use_ {
-            Use::Exec(pid, reader) => {
-                let Some(told) = process::read_exec(reader) else {
-                    return false;
-                };
-                let pid = *pid;
-                inbox(match told {
-                    Ok(()) => Event::Started { pid },
-                    Err(error) => Event::ExecFailed { pid, error },
-                });
-                self.close(slot);
-                false
-            }
-            Use::ErrandExec(pid, reader) => {
-                let Some(told) = process::read_exec(reader) else {
-                    return false;
-                };
-                let pid = *pid;
-                self.not_run.extend(told.err().map(|error| (pid, error)));
-                self.close(slot);
-                false
-            }
-            Use::Ready(pid, reader) => {
-                let mut buffer = [0; 64];
-                let (pid, input) = (*pid, reader.read(&mut buffer));
-                match input {
-                    Input::Nothing => return false,
-                    Input::End => self.close(slot),
-                    Input::Bytes(count) if buffer[..count].contains(&b'\n') => {
-                        self.close(slot);
-                        self.settle_exec(service, inbox);
-                        inbox(Event::Ready { pid });
-                    }
-                    Input::Bytes(_) => return true,
-                }
-                false
-            }
-            Use::Notify(socket) => {
-                let mut taken = Vec::new();
-                while taken.len() < DATAGRAMS_A_TURN
-                    && let Some(datagram) = socket.take()
-                {
-                    taken.push((service, datagram));
-                }
-                let more = taken.len() == DATAGRAMS_A_TURN;
-                if !taken.is_empty() {
-                    self.settle_exec(service, inbox);
-                }
-                self.said.append(&mut taken);
-                more
-            }
-            Use::Quiet(pid, lines, reader) => {
-                let pid = *pid;
-                let mut last = None;
-                let input = reader.read(&mut self.buffer);
-                match input {
-                    Input::Nothing => return false,
-                    Input::Bytes(count) => {
-                        lines.push(&self.buffer[..count], |line, _| last = Some(line.to_vec()));
-                    }
-                    Input::End => lines.finish(|line| last = Some(line.to_vec())),
-                }
-                let last = last.map(|line| String::from_utf8_lossy(&line).into_owned());
-                self.last_lines.extend(last.map(|line| (pid, line)));
-                if input == Input::End {
-                    self.close(slot);
-                }
-                input != Input::End
-            }
-            Use::Output(..) => self.read_output(slot, closed, inbox),
-        }
-    }
-
-    /// Whether exec went well is told before anything the program says.
-    fn settle_exec(&mut self, service: ServiceId, inbox: &mut impl FnMut(Event)) {
-        let slots = self.runs.get(service).map(|run| run.pipes.clone());
-        for slot in slots.unwrap_or_default() {
-            let is_exec = |pipe: &Pipe| matches!(pipe.use_, Use::Exec(..));
-            if self.pipes[slot].as_ref().is_some_and(is_exec) {
-                self.read(slot, true, inbox);
-            }
-        }
-    }
-
-    fn read_output(&mut self, slot: usize, closed: bool, inbox: &mut impl FnMut(Event)) -> bool {
-        let Some(Some(Pipe {
-            service,
-            name,
-            use_: Use::Output(stream, lines, reader),
-        })) = self.pipes.get_mut(slot)
-        else {
-            return false;
-        };
-        let (service, stream, at_ms) = (*service, *stream, clock::unix_ms());
-        let Some(run) = self.runs.get_mut(service) else {
-            // Of a removed service: it may go on writing, nobody keeps it.
-            return match reader.read(&mut self.buffer) {
-                Input::Nothing => false,
-                Input::Bytes(_) => true,
-                Input::End => {
-                    self.close(slot);
-                    false
-                }
-            };
-        };
-        let (most, work) = (run.buffer_lines, run.work);
-        let head = work.file.map(|_| sinks::head(at_ms, stream));
-        let source = Source {
-            name,
-            stream,
-            at_ms,
-            slot: Some(slot),
-            head: head.as_deref().unwrap_or_default(),
-        };
-        let mut is_ready = None;
-        let mut keep = |line: &[u8], ends: bool| {
-            run.log.push(at_ms, stream, line, most);
-            if let Some((text, pid)) = &run.awaited
-                && holds(line, text.as_bytes())
-            {
-                is_ready = Some(*pid);
-            }
-            self.sinks.push(work, &source, line, ends);
-        };
-        let input = reader.read(&mut self.buffer);
-        let more = match input {
-            Input::Nothing => false,
-            Input::Bytes(count) => {
-                lines.push(&self.buffer[..count], keep);
-                closed || count == READ_BYTES
-            }
-            Input::End => {
-                lines.finish(|line| keep(line, true));
-                false
-            }
-        };
-        if let Some(pid) = is_ready {
-            run.awaited = None;
-            self.settle_exec(service, inbox);
-            inbox(Event::Ready { pid });
-        }
-        if input == Input::End {
-            self.close(slot);
-        }
-        more
-    }
-
-    fn close(&mut self, slot: usize) {
+    pub(super) fn close(&mut self, slot: usize) {
         if let Some(pipe) = self.pipes[slot].take() {
             self.free.push(slot);
             if let Some(run) = self.runs.get_mut(pipe.service) {

@@ -20,6 +20,9 @@ use crate::sys::output::Stream;
 /// Bytes that may wait for one destination.
 const WAITING_BYTES: usize = 64 << 10;
 
+/// Bytes of a line for the kernel's log, beside a name.
+const KMSG_BYTES: usize = 640;
+
 /// The pauses before one that takes nothing is tried again: each twice as long as the one before.
 const RETRY: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(10);
@@ -152,7 +155,16 @@ impl Ships {
 
 impl Ship {
     fn load(&mut self, format: Format, cargo: &Cargo<'_>) {
-        let text = String::from_utf8_lossy(cargo.line);
+        // The kernel's log refuses longer lines (`LOG_LINE_MAX`, kernel/printk/printk.c).
+        let most = match &self.to {
+            Destination::Kmsg => KMSG_BYTES,
+            Destination::Unix(_)
+            | Destination::Udp(_)
+            | Destination::Console
+            | Destination::Stdout => usize::MAX,
+        };
+        let line = &cargo.line[..cargo.line.len().min(most)];
+        let text = String::from_utf8_lossy(line);
         let time = Utc::at(cargo.at_ms).to_string();
         let bytes = match (&self.to, format) {
             (Destination::Unix(_) | Destination::Udp(_), _) => {
@@ -161,7 +173,7 @@ impl Ship {
                 to_syslog(&time, &host, cargo.name, is_error, &text).into_bytes()
             }
             (Destination::Kmsg | Destination::Console | Destination::Stdout, Format::Raw) => {
-                ended(cargo.line.to_vec())
+                ended(line.to_vec())
             }
             (Destination::Kmsg | Destination::Console | Destination::Stdout, Format::Prefixed) => {
                 ended(format!("{} | {text}", cargo.name).into_bytes())
@@ -201,8 +213,8 @@ impl Ship {
                     self.waiting.pop_front();
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                // A datagram that nobody will ever take is not tried for ever.
-                Err(error) if error.raw_os_error() == Some(nix::libc::EMSGSIZE) => {
+                // What nobody will ever take is not tried for ever.
+                Err(error) if is_for_good(&error) => {
                     self.bytes -= front.len();
                     self.waiting.pop_front();
                     self.lost += 1;
@@ -217,6 +229,12 @@ impl Ship {
         }
         true
     }
+}
+
+/// Is it the line that is wrong?
+fn is_for_good(error: &std::io::Error) -> bool {
+    let errno = error.raw_os_error();
+    matches!(errno, Some(nix::libc::EMSGSIZE | nix::libc::EINVAL))
 }
 
 fn connect(to: &Destination) -> Option<Link> {

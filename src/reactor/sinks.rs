@@ -20,9 +20,15 @@ pub(super) struct Sinks {
     /// Destinations elsewhere.
     pub(super) ships: Ships,
     /// Does anybody follow?
-    pub(super) is_tapped: bool,
-    pub(super) tap: Vec<Tapped>,
+    is_tapped: bool,
+    tap: Vec<Tapped>,
+    tap_bytes: usize,
+    /// Lines that came in beyond what can be told in one turn, by service and stream.
+    missed: Vec<(Rc<str>, Stream, u64)>,
 }
+
+/// Bytes of lines that those who follow can be told in one turn.
+const TAP_BYTES: usize = 256 << 10;
 
 /// Where the lines of one service go.
 #[derive(Clone, Copy, Debug, Default)]
@@ -81,19 +87,55 @@ impl Sinks {
             };
             self.ships.push(route, &cargo);
         }
-        if self.is_tapped {
+        if self.is_tapped && self.tap_bytes < TAP_BYTES {
+            // A short line costs too.
+            self.tap_bytes += line.len() + 64;
             self.tap.push(Tapped {
                 name: Rc::clone(source.name),
                 at_ms: source.at_ms,
                 stream: source.stream,
                 content: String::from_utf8_lossy(line).into_owned(),
             });
+        } else if self.is_tapped {
+            let is_it = |(name, stream, _): &&mut (Rc<str>, Stream, u64)| {
+                name == source.name && *stream == source.stream
+            };
+            match self.missed.iter_mut().find(is_it) {
+                Some((_, _, count)) => *count += 1,
+                None => {
+                    let name = Rc::clone(source.name);
+                    self.missed.push((name, source.stream, 1));
+                }
+            }
         }
     }
 
     /// What came in since this was asked last.
     pub(super) fn take_tap(&mut self) -> Vec<Tapped> {
+        self.tap_bytes = 0;
         std::mem::take(&mut self.tap)
+    }
+
+    /// What came in beyond that.
+    pub(super) fn take_missed(&mut self) -> Vec<(Rc<str>, Stream, u64)> {
+        std::mem::take(&mut self.missed)
+    }
+
+    /// Nothing goes anywhere yet, but to the output of a container.
+    pub(super) fn new(forward: Option<Forward>) -> Self {
+        Self {
+            forward,
+            ..Self::default()
+        }
+    }
+
+    /// From now on somebody follows, or nobody does.
+    pub(super) fn tap(&mut self, is_tapped: bool) {
+        if !is_tapped {
+            self.take_tap();
+            self.missed.clear();
+        }
+        self.is_tapped = is_tapped;
     }
 }
 

@@ -94,6 +94,8 @@ impl Reactor {
             slot: None,
             head: &head,
         };
-        self.runs.log_line(service, &source, line.text.as_bytes());
+        // One line, whatever is in it.
+        let text = line.text.replace(['\n', '\r'], " ");
+        self.runs.log_line(service, &source, text.as_bytes());
     }
 }

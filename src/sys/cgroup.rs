@@ -1,7 +1,7 @@
 //! Control groups, version 2 (kernel doc `admin-guide/cgroup-v2.rst`): one for each service, where
 //! the hierarchy is mounted and may be written to; else there is none, and nothing is said of it.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -23,6 +23,7 @@ pub struct Cgroups {
     /// The one above those of the services, found when it is needed: when PID 1 is begun, it may
     /// not be mounted yet.
     above: OnceCell<Option<PathBuf>>,
+    is_delegated: Cell<bool>,
 }
 
 /// What a service uses.
@@ -46,6 +47,7 @@ impl Cgroups {
         Self {
             mark: mark.to_owned(),
             above: OnceCell::new(),
+            is_delegated: Cell::new(false),
         }
     }
 
@@ -57,11 +59,17 @@ impl Cgroups {
             if made.is_err() && !above.is_dir() {
                 return None;
             }
-            delegate(&own);
-            delegate(&above);
             Some(above)
         };
         self.above.get_or_init(find).as_deref()
+    }
+
+    /// Has the kernel count and limit. That takes it a while, so it is done when somebody wants it.
+    fn delegate(&self) {
+        if let Some(above) = self.above().filter(|_| !self.is_delegated.replace(true)) {
+            above.parent().into_iter().for_each(delegate);
+            delegate(above);
+        }
     }
 
     /// The cgroup of a service with these limits, as its `cgroup.procs`; none if there are no
@@ -74,7 +82,10 @@ impl Cgroups {
             });
             return (None, unmet.collect());
         };
-        let _ = fs::create_dir(&dir);
+        if wanted.iter().any(|(_, value)| value.is_some()) {
+            self.delegate();
+        }
+        let is_new = fs::create_dir(&dir).is_ok();
         let mut unmet = Vec::new();
         for (file, value) in wanted {
             let path = dir.join(file);
@@ -85,7 +96,7 @@ impl Cgroups {
             let done = match &value {
                 Some(value) => write(value),
                 // What an earlier definition limited is not any more.
-                None if path.exists() => write(unlimited(file)),
+                None if !is_new && path.exists() => write(unlimited(file)),
                 None => Ok(()),
             };
             if let (Err(error), Some(value)) = (done, value) {
@@ -99,6 +110,12 @@ impl Cgroups {
         }
         let procs = File::options().write(true).open(dir.join("cgroup.procs"));
         (procs.ok(), unmet)
+    }
+
+    /// The cgroup that a service has already, as its `cgroup.procs`.
+    pub fn existing(&self, name: &str) -> Option<File> {
+        let procs = self.dir(name)?.join("cgroup.procs");
+        File::options().write(true).open(procs).ok()
     }
 
     /// The processes of a service.
@@ -129,6 +146,7 @@ impl Cgroups {
     #[must_use]
     pub fn usage(&self, name: &str) -> Option<Usage> {
         let dir = self.dir(name).filter(|dir| dir.is_dir())?;
+        self.delegate();
         let number = |file: &str| {
             let text = fs::read_to_string(dir.join(file)).ok()?;
             text.trim().parse().ok()
@@ -230,7 +248,12 @@ fn delegate(dir: &Path) {
         .split_whitespace()
         .filter(|name| CONTROLLERS.contains(name))
         .collect();
-    if known.is_empty() || known.iter().all(|name| enable(dir, name).is_ok()) {
+    // All at once where that can be: each time takes the kernel a while.
+    let all = known.join(" +");
+    if known.is_empty() || enable(dir, &all).is_ok() {
+        return;
+    }
+    if known.iter().all(|name| enable(dir, name).is_ok()) {
         return;
     }
     let procs = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();

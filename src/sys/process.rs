@@ -255,7 +255,7 @@ fn become_program(launch: &Launch, vectors: &Vectors, slate: &Slate, ends: &Ends
 /// Until its program runs a child shares the server's lock and socket, and carries no mark: if the
 /// server is killed meanwhile it has to go too, or the next server finds both taken
 /// (`PR_SET_PDEATHSIG`, `prctl(2)`).
-fn die_with(server: u32) {
+pub fn die_with(server: u32) {
     // SAFETY: this prctl takes plain numbers.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
     if std::os::unix::process::parent_id() != server {
@@ -317,7 +317,7 @@ fn confined(launch: &Launch, confine: &Confine) -> Result<Option<Vec<CString>>, 
     });
     identity::prepare(&confine.identity, &confine.limits)?;
     identity::enter_root(&confine.identity)?;
-    if let Some(uid) = who.uid() {
+    if let (Some(uid), Stdio::Kept { .. }) = (who.uid(), &launch.stdio) {
         identity::give_output(uid);
     }
     let rights = confine.identity.capabilities;
@@ -440,6 +440,9 @@ pub fn become_helper(descriptor: &OwnedFd, name: &CStr) {
     // SAFETY: this prctl takes a pointer to a text that ends with a NUL.
     unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
     let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None);
+    // A file that may not grow is an error of the write, and no reason to die.
+    // SAFETY: ignoring a signal runs no code of ours.
+    let _ = unsafe { signal(NixSignal::SIGXFSZ, SigHandler::SigIgn) };
     if let Ok(null) = File::options().read(true).write(true).open("/dev/null") {
         let _ = (dup2_stdin(&null), dup2_stdout(&null), dup2_stderr(&null));
     }

@@ -225,7 +225,9 @@ fn opened<'a>(open: &'a mut BTreeMap<PathBuf, File>, log: &LogFile) -> io::Resul
         let options = |new: bool| {
             let mut options = File::options();
             options.append(true).create_new(new).mode(log.mode);
-            options.custom_flags(libc::O_CLOEXEC | libc::O_NOCTTY | libc::O_NONBLOCK);
+            options.custom_flags(
+                libc::O_CLOEXEC | libc::O_NOCTTY | libc::O_NONBLOCK | libc::O_NOFOLLOW,
+            );
             options
         };
         let file = match options(true).open(&log.path) {
