@@ -461,6 +461,8 @@ fn a_kernel_that_lacks_something_is_told_by_the_option() {
     without_calls(&image, "SYS_pidfd_open");
     let mut machine = at_shell(&image, "quiet");
     machine.send("zinit restart console --no-wait");
+    // The old shell may show its prompt once more.
+    machine.wait("built-in shell");
     machine.wait(READY);
     machine.send("poweroff");
     machine.end(POWERED_OFF);

@@ -1,13 +1,13 @@
 //! What a program of a service is started with: its words, its environment, who it is.
 
 use std::ffi::{CString, OsString};
-use std::fs::File;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use super::family::MARK;
 use crate::config;
 use crate::engine::spec::{Exec, Program};
 use crate::engine::{Exit, Pid, Signal, SpawnError, Spec, Step};
+use crate::sys::cgroup::Cgroup;
 use crate::sys::process::{self, Confine, Launch, Stdio};
 
 /// Where programs are looked for if nothing says otherwise (as `execvp(3)` of most systems).
@@ -62,7 +62,7 @@ impl Environment {
         exec: &Exec,
         stdio: Stdio,
         more: &[(&str, String)],
-        cgroup: Option<File>,
+        cgroup: Option<Cgroup>,
     ) -> Result<Launch, SpawnError> {
         let text = |bytes: Vec<u8>| CString::new(bytes).map_err(|_| UNUSABLE);
         let words = match exec {
@@ -186,7 +186,7 @@ pub(super) fn told(
     all
 }
 
-fn confine(program: &Program, cgroup: Option<File>) -> Option<Box<Confine>> {
+fn confine(program: &Program, cgroup: Option<Cgroup>) -> Option<Box<Confine>> {
     let confine = Confine {
         identity: program.identity.clone(),
         limits: program.limits.clone(),

@@ -17,7 +17,7 @@ use crate::engine::spec::{Exec, Program, Readiness};
 use crate::engine::{
     ErrandId, Event, Exit, Pid, ServiceId, Signal, SpawnError, Spec, Step, Table, Time,
 };
-use crate::sys::cgroup::Cgroups;
+use crate::sys::cgroup::{Cgroup, Cgroups};
 use crate::sys::clock;
 use crate::sys::kill;
 use crate::sys::notify::{Datagram, Datagrams};
@@ -355,7 +355,7 @@ impl Runs {
         self.said.retain(|(said, _)| *said != service);
     }
 
-    fn cgroup(&self, spec: &Spec, program: &Program) -> Option<std::fs::File> {
+    fn cgroup(&self, spec: &Spec, program: &Program) -> Option<Cgroup> {
         let (cgroup, unmet) = self.cgroups.prepare(&spec.name, &program.resources);
         for text in unmet {
             log::warn!("{}: resources: {text}", spec.name);

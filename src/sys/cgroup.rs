@@ -1,11 +1,13 @@
 //! Control groups, version 2 (kernel doc `admin-guide/cgroup-v2.rst`): one for each service, where
 //! the hierarchy is mounted and may be written to; else there is none, and nothing is said of it.
 
-use std::cell::{Cell, OnceCell};
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use super::process;
 use crate::engine::Pid;
 use crate::engine::confine::Resources;
 
@@ -24,6 +26,19 @@ pub struct Cgroups {
     /// not be mounted yet.
     above: OnceCell<Option<PathBuf>>,
     is_delegated: Cell<bool>,
+    /// Whose cgroups this server has made, and not killed since.
+    made: RefCell<BTreeSet<String>>,
+    /// Can children be made in a cgroup?
+    takes_children: OnceCell<bool>,
+}
+
+/// Where the processes of a service are to be.
+#[derive(Debug)]
+pub struct Cgroup {
+    /// The directory.
+    pub(super) directory: File,
+    /// May a child be made in it? To move there later makes the kernel wait for all processors.
+    pub(super) takes_children: bool,
 }
 
 /// What a service uses.
@@ -48,6 +63,8 @@ impl Cgroups {
             mark: mark.to_owned(),
             above: OnceCell::new(),
             is_delegated: Cell::new(false),
+            made: RefCell::default(),
+            takes_children: OnceCell::new(),
         }
     }
 
@@ -72,9 +89,8 @@ impl Cgroups {
         }
     }
 
-    /// The cgroup of a service with these limits, as its `cgroup.procs`; none if there are no
-    /// cgroups. Also what could not be limited, and why.
-    pub fn prepare(&self, name: &str, resources: &Resources) -> (Option<File>, Vec<String>) {
+    /// The cgroup of a service with these limits, none if there are no cgroups. Also what could not be limited, and why.
+    pub fn prepare(&self, name: &str, resources: &Resources) -> (Option<Cgroup>, Vec<String>) {
         let wanted = settings(resources);
         let Some(dir) = self.dir(name) else {
             let unmet = wanted.into_iter().filter_map(|(file, value)| {
@@ -85,7 +101,14 @@ impl Cgroups {
         if wanted.iter().any(|(_, value)| value.is_some()) {
             self.delegate();
         }
+        let is_known = self.made.borrow().contains(name);
+        if !is_known {
+            let _ = fs::remove_dir(&dir);
+        }
         let is_new = fs::create_dir(&dir).is_ok();
+        if is_new {
+            self.made.borrow_mut().insert(name.to_owned());
+        }
         let mut unmet = Vec::new();
         for (file, value) in wanted {
             let path = dir.join(file);
@@ -108,14 +131,21 @@ impl Cgroups {
                 unmet.push(format!("{file} {value}: {why}"));
             }
         }
-        let procs = File::options().write(true).open(dir.join("cgroup.procs"));
-        (procs.ok(), unmet)
+        (self.existing(name), unmet)
     }
 
-    /// The cgroup that a service has already, as its `cgroup.procs`.
-    pub fn existing(&self, name: &str) -> Option<File> {
-        let procs = self.dir(name)?.join("cgroup.procs");
-        File::options().write(true).open(procs).ok()
+    /// The cgroup that a service has already.
+    pub fn existing(&self, name: &str) -> Option<Cgroup> {
+        let directory = File::open(self.dir(name)?).ok()?;
+        // Some kernels kill at once whoever is made in a cgroup that was killed before, or that
+        // differs in this from the one of its parent: only in one of our own, if that works at all.
+        let works = |directory| process::lives_in(directory);
+        let takes_children = self.made.borrow().contains(name)
+            && *self.takes_children.get_or_init(|| works(&directory));
+        Some(Cgroup {
+            directory,
+            takes_children,
+        })
     }
 
     /// The processes of a service.
@@ -131,6 +161,7 @@ impl Cgroups {
     pub fn kill(&self, name: &str) {
         if let Some(dir) = self.dir(name) {
             let _ = fs::write(dir.join("cgroup.kill"), "1");
+            self.made.borrow_mut().remove(name);
         }
     }
 
@@ -170,6 +201,7 @@ impl Cgroups {
     pub fn remove(&self, name: &str) {
         if let Some(dir) = self.dir(name) {
             let _ = fs::remove_dir(dir);
+            self.made.borrow_mut().remove(name);
         }
     }
 

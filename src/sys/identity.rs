@@ -6,6 +6,7 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 
 use nix::libc;
@@ -355,10 +356,14 @@ pub(super) fn give_output(uid: Uid) {
     }
 }
 
-/// Enters a cgroup, by an open `cgroup.procs`.
-pub(super) fn enter_cgroup(procs: &File) -> Result<(), Misstep> {
-    let written = (&mut &*procs).write_all(b"0");
-    written.map_err(|error| Misstep::of(Step::Cgroup, &error))
+/// Enters a cgroup, by its open directory.
+pub(super) fn enter_cgroup(directory: &File) -> Result<(), Misstep> {
+    let path = format!("/proc/self/fd/{}/cgroup.procs", directory.as_raw_fd());
+    let entered = File::options()
+        .write(true)
+        .open(path)
+        .and_then(|mut procs| procs.write_all(b"0"));
+    entered.map_err(|error| Misstep::of(Step::Cgroup, &error))
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ use nix::sys::stat::Mode;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, chdir, dup2_stderr, dup2_stdin, dup2_stdout, fork, setsid};
 
+use super::cgroup::Cgroup;
 use super::identity::{self, Who};
 use super::limits::OpenFiles;
 use super::pipe::{Input, Reader, pipe};
@@ -46,6 +47,12 @@ pub struct Launch {
     pub pass: Option<(OwnedFd, RawFd)>,
 }
 
+impl Launch {
+    fn cgroup(&self) -> Option<&Cgroup> {
+        self.confine.as_ref()?.cgroup.as_ref()
+    }
+}
+
 /// Who a child is, and what it may use.
 pub struct Confine {
     /// Who it runs as.
@@ -54,8 +61,8 @@ pub struct Confine {
     pub limits: Vec<Limit>,
     /// Files of variables; one with a `-` in front need not be there.
     pub env_files: Vec<String>,
-    /// The `cgroup.procs` of its cgroup.
-    pub cgroup: Option<File>,
+    /// Its cgroup.
+    pub cgroup: Option<Cgroup>,
 }
 
 /// What went wrong between fork and exec.
@@ -136,10 +143,23 @@ pub fn spawn(launch: &Launch, slate: &Slate) -> Result<Child, SpawnError> {
     let ends = Ends {
         exec: &exec_writer,
         output: output_ends.as_ref(),
+        in_cgroup: false,
     };
     let server = std::process::id();
+    if let Some(cgroup) = launch.cgroup().filter(|cgroup| cgroup.takes_children) {
+        match fork_into(&cgroup.directory) {
+            Ok(None) => {
+                die_with(server);
+                let in_cgroup = true;
+                become_program(launch, &vectors, slate, &Ends { in_cgroup, ..ends })
+            }
+            Ok(Some(pid)) => return Ok(Child { pid, exec, output }),
+            // The child goes there itself, or says what keeps it from that.
+            Err(_) => {}
+        }
+    }
     // SAFETY: the server has a single thread, so the child inherits no lock that another holds;
-    // it makes system calls only and leaves by exec or _exit.
+    // it leaves by exec or _exit.
     match unsafe { fork() }.map_err(failed)? {
         ForkResult::Child => {
             die_with(server);
@@ -149,6 +169,39 @@ pub fn spawn(launch: &Launch, slate: &Slate) -> Result<Child, SpawnError> {
             let pid = Pid::new(child.as_raw()).expect("fork gives a positive number");
             Ok(Child { pid, exec, output })
         }
+    }
+}
+
+/// Forks a child that is in that cgroup from the begin (`clone3(2)`, Linux 5.7). None in the child.
+fn fork_into(cgroup: &File) -> nix::Result<Option<Pid>> {
+    /// `CLONE_INTO_CGROUP`.
+    const INTO_CGROUP: u64 = 0x2_0000_0000;
+    // Flags, three that a fork has no use for, its signal, five more of those, and the cgroup
+    // (`struct clone_args`).
+    let mut arguments = [0u64; 11];
+    arguments[0] = INTO_CGROUP;
+    arguments[4] = u64::from(libc::SIGCHLD.unsigned_abs());
+    arguments[10] = u64::from(cgroup.as_raw_fd().unsigned_abs());
+    // SAFETY: the kernel reads as many bytes as it is told there are. Without a stack of its own the
+    // child goes on with a copy of this one, as after a fork; there is a single thread.
+    let made = unsafe {
+        libc::syscall(
+            libc::SYS_clone3,
+            arguments.as_ptr(),
+            std::mem::size_of_val(&arguments),
+        )
+    };
+    let made = nix::Error::result(made)?;
+    Ok(i32::try_from(made).ok().and_then(Pid::new))
+}
+
+/// Can a child be made in that cgroup, and live? One is made that ends at once.
+pub(super) fn lives_in(cgroup: &File) -> bool {
+    match fork_into(cgroup) {
+        // SAFETY: _exit ends the process without running anything of the parent's.
+        Ok(None) => unsafe { libc::_exit(0) },
+        Ok(Some(child)) => join(child, Duration::from_secs(1)) == Some(0),
+        Err(_) => false,
     }
 }
 
@@ -221,6 +274,8 @@ fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
 struct Ends<'a> {
     exec: &'a OwnedFd,
     output: Option<&'a [OwnedFd; 2]>,
+    /// It is in its cgroup already.
+    in_cgroup: bool,
 }
 
 /// The child's way to its program.
@@ -281,8 +336,8 @@ fn prepare(
         Stdio::Own => drop(control(0)),
         Stdio::File(path) => write_to(path, slate).map_err(of(Step::Stdio))?,
     }
-    if let Some(cgroup) = launch.confine.as_ref().and_then(|c| c.cgroup.as_ref()) {
-        identity::enter_cgroup(cgroup)?;
+    if let Some(cgroup) = launch.cgroup().filter(|_| !ends.in_cgroup) {
+        identity::enter_cgroup(&cgroup.directory)?;
     }
     slate.open_files.restore().map_err(of(Step::Limits))?;
     let environment = match &launch.confine {
