@@ -89,7 +89,8 @@ impl Cgroups {
         }
     }
 
-    /// The cgroup of a service with these limits, none if there are no cgroups. Also what could not be limited, and why.
+    /// The cgroup of a service with these limits, none if there are no cgroups. Also what could not
+    /// be limited, and why.
     pub fn prepare(&self, name: &str, resources: &Resources) -> (Option<Cgroup>, Vec<String>) {
         let wanted = settings(resources);
         let Some(dir) = self.dir(name) else {
