@@ -39,6 +39,10 @@ fn sweep(mood: Mood) {
 const BROKE_ONCE: &[(u64, u64, Mood)] = &[
     // Two rivals ran their hooks before the start in turns, without end.
     (975, 60, Mood::Wild),
+    // One that conflicts with itself ran its hook before the start without end.
+    (2_593, 150, Mood::Wild),
+    // While its hook before the start ran, another one came to declare its port.
+    (9_164, 150, Mood::Wild),
     // What was left of an earlier run was cleared while the hook before the next one ran.
     (11_349, 150, Mood::Kind),
     // A service was not told that one that requires it had come into its cycle.

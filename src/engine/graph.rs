@@ -158,7 +158,10 @@ impl Graph {
         let mut links = Vec::with_capacity(lists.iter().map(|(_, names)| names.len()).sum());
         for (kind, names) in lists {
             let mut seen: BTreeSet<&str> = BTreeSet::new();
-            for name in names.iter().filter(|name| seen.insert(name)) {
+            // Nobody is his own rival.
+            let is_self = |name: &str| kind == LinkKind::Conflicts && *name == *spec.name;
+            let names = names.iter().filter(|name| !is_self(name));
+            for name in names.filter(|name| seen.insert(name)) {
                 let to = self.find(name);
                 if let Some(other) = to {
                     self.back_of(other, |back| back.insert((kind, id), links.len()));

@@ -299,17 +299,20 @@ impl Supervisor {
                 .iter()
                 .any(|port| self.port_holder(*port, id).is_some())
         };
+        // Its hook is done: it asks once more, as if it were down still.
+        let asks = matches!(service.state, State::Preparing { until: None });
+        let is_down = !service.state.is_active() || asks;
         let hold = if self.graph.cycle(id).is_some() {
             Some(Hold::Cycle)
         } else if tally.missing > 0 {
             Some(Hold::Missing)
         } else if tally.stuck > 0 {
             Some(Hold::Stuck)
-        } else if tally.unmet > 0 || (tally.ahead > 0 && !service.state.is_active()) {
+        } else if tally.unmet > 0 || (tally.ahead > 0 && is_down) {
             Some(Hold::Waiting)
         } else if tally.rivals > 0 {
             Some(Hold::Conflict)
-        } else if !service.state.is_active() && port_taken() {
+        } else if is_down && port_taken() {
             Some(Hold::Port)
         } else {
             None
