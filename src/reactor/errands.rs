@@ -156,8 +156,9 @@ impl Reactor {
     /// A child has ended that is not the main process of a service: was it out on an errand?
     pub(super) fn errand_ends(&mut self, pid: Pid, exit: Exit) {
         self.families.errand_ended(pid);
-        if self.errands.out.iter().any(|out| out.pid == pid) {
-            self.runs.before_errand_ends(pid);
+        let out = self.errands.out.iter().find(|out| out.pid == pid);
+        if let Some(service) = out.map(|out| out.service) {
+            self.runs.before_errand_ends(service, pid);
         }
         let (not_run, last_line) = self.runs.take_errand(pid);
         let Some(out) = self.errands.take(|out| out.pid == pid) else {

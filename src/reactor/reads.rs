@@ -38,12 +38,13 @@ impl Runs {
 
     /// Before the end of an errand is told: what it said about exec, and the last words of a probe.
     /// What a hook wrote comes as any other output.
-    pub(super) fn before_errand_ends(&mut self, of: Pid) {
+    pub(super) fn before_errand_ends(&mut self, service: ServiceId, of: Pid) {
         let is_its = |pipe: &Pipe| match &pipe.use_ {
             Use::ErrandExec(pid, _) | Use::Quiet(pid, ..) => *pid == of,
             Use::Exec(..) | Use::Output(..) | Use::Ready(..) | Use::Notify(_) => false,
         };
-        for slot in 0..self.pipes.len() {
+        let slots = self.runs.get(service).map(|run| run.pipes.clone());
+        for slot in slots.unwrap_or_default() {
             if self.pipes[slot].as_ref().is_some_and(is_its) {
                 for _ in 0..READS_AT_EXIT {
                     if !self.read(slot, true, &mut |_| ()) {
