@@ -341,6 +341,7 @@ impl From<ServiceConfig> for Spec {
             env: service.env,
             env_file: service.env_file.0,
             env_inherit: service.env_inherit,
+            sockets: Default::default(),
             oneshot: service.oneshot || readiness == Readiness::Exit,
             ports: service.ports,
             kill_others: service.kill_others,

@@ -489,6 +489,7 @@ impl Reactor {
                 }
             }
             Action::Refresh { pid, signal } => drop(kill::kill_child(pid, signal)),
+            Action::Attend { .. } => {}
             Action::Errand {
                 service,
                 errand,

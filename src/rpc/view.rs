@@ -331,6 +331,10 @@ fn spawn_error(spec: &Spec, exec: Option<&Exec>, error: SpawnError) -> String {
             return nobody(format!("setuid {name}"), "user", error);
         }
         Step::Capabilities => "capabilities".to_owned(),
+        Step::Sockets => {
+            let address = program.sockets.listen.get(item).map(ToString::to_string);
+            format!("listen {}", address.unwrap_or_default())
+        }
         Step::Chdir => format!("chdir {}", path(&program.dir)),
         Step::Exec => format!("exec {}", exec.unwrap_or(&program.exec).first_word()),
     };

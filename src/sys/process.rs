@@ -233,7 +233,7 @@ pub fn read_exec(reader: &mut Reader) -> Option<Result<(), SpawnError>> {
 }
 
 /// The steps by their number on the exec pipe.
-const STEPS: [Step; 15] = [
+const STEPS: [Step; 16] = [
     Step::Fork,
     Step::Session,
     Step::Stdio,
@@ -247,6 +247,7 @@ const STEPS: [Step; 15] = [
     Step::Setgid,
     Step::Setuid,
     Step::Capabilities,
+    Step::Sockets,
     Step::Chdir,
     Step::Exec,
 ];
