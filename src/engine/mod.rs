@@ -17,6 +17,7 @@ pub mod confine;
 mod errand;
 mod gate;
 mod graph;
+pub mod proxy;
 mod pull;
 mod restart;
 mod service;
@@ -30,8 +31,10 @@ mod time;
 mod timer;
 mod waiter;
 
+pub use address::Address;
 pub use care::{Care, Health};
 pub use graph::{Graph, LinkKind, cycles};
+pub use proxy::ProxySpec;
 pub use restart::Restarts;
 pub use service::Service;
 pub use signal::{Signal, UnknownSignal};

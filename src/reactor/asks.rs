@@ -12,7 +12,7 @@ use super::role::Role;
 use super::{PREDECESSOR_PATIENCE, Reactor, child, command};
 use crate::config::{self, SetError};
 use crate::engine::spec::{Exec, KillMode, Program};
-use crate::engine::{Command, Hold, ServiceId, Signal, Spec, State};
+use crate::engine::{Address, Command, Hold, ServiceId, Signal, Spec, State};
 use crate::rpc::{Ask, Code, Form, LogQuery, LogShape, Refusal};
 use crate::rpc::{
     text,
@@ -88,12 +88,13 @@ impl Reactor {
         if !self.files.may_be_absent() {
             self.files.make_dir()?;
         }
-        let (read, problem) = match self.files.read() {
+        let (mut read, problem) = match self.files.read() {
             Ok(read) => (read, None),
             Err(problem) if is_machine => (Read::default(), Some(problem.to_string())),
             Err(problem) => return Err(io::Error::other(problem.to_string())),
         };
         report(&read.problems);
+        let proxies = (std::mem::take(&mut read.proxies), Vec::new());
         if !left.is_empty() {
             let spec = |name: &str| read.specs.iter().find(|spec| &*spec.name == name);
             let mode =
@@ -113,6 +114,12 @@ impl Reactor {
             keep: read.keep,
             start: !is_machine,
         }));
+        // Who starts early may connect to who starts late.
+        self.deeds_left = 0;
+        self.handle_inbox();
+        self.open_sockets();
+        self.open_proxies(proxies);
+        self.deeds_left = self.deeds_a_turn();
         Ok(problem)
     }
 
@@ -122,12 +129,14 @@ impl Reactor {
             Err(problem) => Some(problem.to_string()),
             Ok(read) => {
                 report(&read.problems);
+                self.open_proxies((read.proxies, read.gone_proxies));
                 self.inbox.push_back(command(Command::Reload {
                     specs: read.specs,
                     keep: read.keep,
                     start: false,
                 }));
                 self.handle_inbox();
+                self.open_sockets();
                 None
             }
         }
@@ -143,6 +152,7 @@ impl Reactor {
             .read()
             .map_err(|problem| Refusal::new(Code::Internal, problem.to_string()))?;
         report(&read.problems);
+        self.open_proxies((read.proxies, read.gone_proxies));
         let reload = Command::Reload {
             specs: read.specs,
             keep: read.keep,
@@ -151,6 +161,7 @@ impl Reactor {
         let Some((client, request)) = asker else {
             self.inbox.push_back(command(reload));
             self.handle_inbox();
+            self.open_sockets();
             return Ok(());
         };
         let (errors, warnings) = read
@@ -165,6 +176,7 @@ impl Reactor {
             warnings: texts(warnings),
         };
         self.command(client, request.cloned(), reload, None, form);
+        self.open_sockets();
         Ok(())
     }
 
@@ -435,7 +447,13 @@ impl Reactor {
 
     /// What outside our services keeps this one from starting.
     pub(super) fn outside(&self, id: ServiceId, program: &Program) -> Outside {
-        let port = program.ports.iter().find_map(|port| ports::holder(*port));
+        // Where a socket is opened for it, the server itself listens.
+        let own = |port: &u16| {
+            let mut listen = program.sockets.listen.iter();
+            listen.any(|address| matches!(address, Address::Tcp(own) if own.port() == *port))
+        };
+        let mut ports = program.ports.iter().filter(|port| !own(port));
+        let port = ports.find_map(|port| ports::holder(*port));
         let port = port.map(|held| {
             let by = match held.owner {
                 Some((pid, name)) => format!("external process: {name} (PID {pid})"),

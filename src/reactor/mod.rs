@@ -17,14 +17,17 @@ mod hear;
 mod journal;
 mod keeper;
 mod launch;
+mod links;
 mod place;
 mod probes;
+mod proxies;
 mod reads;
 mod role;
 mod runs;
 mod serve;
 mod ship;
 mod sinks;
+mod sockets;
 mod syslog;
 
 use std::collections::VecDeque;
@@ -50,8 +53,10 @@ use self::follow::Follower;
 use self::forward::Forward;
 use self::place::Place;
 use self::probes::Probes;
+use self::proxies::Proxies;
 pub use self::role::{Container, Ending, Machine, Role};
 use self::runs::Runs;
+use self::sockets::Sockets;
 use crate::config::Dirs;
 use crate::engine::{
     Action, Command, Event, Outcome, Patience, Pid, ServiceId, Signal, State, Supervisor, Table,
@@ -124,6 +129,8 @@ pub struct Reactor {
     cgroups: Rc<Cgroups>,
     errands: Errands,
     probes: Probes,
+    sockets: Sockets,
+    proxies: Proxies,
     /// What services said of their runs.
     said: Table<Said>,
     /// Who is to be the main process of a service, once it is our child.
@@ -256,6 +263,8 @@ impl Reactor {
             cgroups,
             errands: Errands::default(),
             probes: Probes::default(),
+            sockets: Sockets::default(),
+            proxies: Proxies::default(),
             said: Table::default(),
             successors: Table::default(),
             strangers: Table::default(),
@@ -303,6 +312,7 @@ impl Reactor {
             self.families.next_look(),
             self.runs.next_look(),
             self.next_tick(),
+            self.proxies.next_look(),
         ];
         self.alarm.arm(deadlines.into_iter().flatten().min())?;
         let busy = self.runs.is_busy()
@@ -310,6 +320,7 @@ impl Reactor {
             || self.more_dead
             || self.more_connections
             || self.more_logged
+            || self.proxies.is_busy()
             || !self.deeds.is_empty();
         match self.poll.poll(events, busy.then_some(Duration::ZERO)) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
@@ -344,6 +355,9 @@ impl Reactor {
                     let gone = event.is_read_closed() && event.is_write_closed();
                     self.client_event(slot, gone);
                 }
+                Place::Socket(slot) => self.sockets.ready(slot),
+                Place::Entrance(place) => self.proxies.arrive(place),
+                Place::Link(place) => self.proxies.ready(place, event),
                 Place::Probe(slot) => {
                     let registry = self.poll.registry();
                     if let Some(verdict) = self.probes.ready(slot, registry) {
@@ -365,6 +379,8 @@ impl Reactor {
         if dead {
             self.take_dead();
         }
+        self.answer_calls();
+        self.tend_proxies();
         let now = clock::now();
         if self.families.is_look_due(now) {
             self.sweep_again();
@@ -489,7 +505,7 @@ impl Reactor {
                 }
             }
             Action::Refresh { pid, signal } => drop(kill::kill_child(pid, signal)),
-            Action::Attend { .. } => {}
+            Action::Attend { service, awaits } => self.attend(service, awaits),
             Action::Errand {
                 service,
                 errand,
@@ -512,6 +528,7 @@ impl Reactor {
             Action::Changed { service, from, to } => {
                 journal::changed(&self.supervisor, service, from, to);
                 self.announce(service, from, to);
+                self.note_proxies(service);
                 if !matches!(to, State::Blocked { .. } | State::Forking) {
                     self.obstacles.remove(service);
                 }
@@ -544,6 +561,7 @@ impl Reactor {
         self.successors.remove(service);
         self.strangers.remove(service);
         self.obstacles.remove(service);
+        self.sockets_removed(service);
     }
 
     fn reply(&mut self, ticket: Ticket, outcome: Outcome) {
@@ -582,6 +600,8 @@ impl Reactor {
             self.clients.write(client);
         }
         self.leave_syslog();
+        self.sockets.close_all();
+        self.proxies.close_all(self.poll.registry());
         self.cgroups.end();
         log::info!("everything is stopped");
     }

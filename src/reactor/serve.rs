@@ -153,6 +153,7 @@ impl Reactor {
             self.inbox.push_back(command(Command::Put { spec }));
         }
         self.handle_inbox();
+        self.open_sockets();
     }
 
     /// Hands a command to the engine; the client is answered by its ticket.

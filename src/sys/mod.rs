@@ -21,7 +21,9 @@ pub mod procfs;
 pub mod seed;
 pub mod signals;
 pub mod socket;
+pub mod splice;
 pub mod stderr;
+pub mod stream;
 pub mod switch;
 pub mod writer;
 

@@ -240,8 +240,12 @@ impl Player {
             }
             Move::Kill => self.kill(),
             Move::Call => {
-                let service = *self.rng.pick(&self.some_ids());
-                self.world.feed(Event::Called { service }, &mut self.shadow);
+                let ids = self.some_ids();
+                if !ids.is_empty() {
+                    let service = *self.rng.pick(&ids);
+                    self.world
+                        .feed(Event::Called { service }, &mut self.shadow);
+                }
             }
             Move::Behave => {
                 let place = self.place();
