@@ -10,16 +10,14 @@ use serde_json::{Value, json};
 use toml::de::{DeTable, DeValue};
 
 use super::file;
-use super::keys::{
-    self, KEYS, Key, REQUIRED, SERVICE_SECTIONS, TARGET_SECTIONS, XINET_SECTIONS,
-};
+use super::keys::{self, KEYS, Key, REQUIRED, SERVICE_SECTIONS, TARGET_SECTIONS, XINET_SECTIONS};
 use super::probe::{Address, Url};
 use super::sections::Destination;
 use super::suggest::nearest;
 use super::text;
 use super::xinet;
-use crate::engine::{ProxySpec, Spec};
 use crate::engine::spec::Probe;
+use crate::engine::{ProxySpec, Spec};
 
 /// More problems in one file are not told one by one; nobody mends a hundred keys without a second look.
 pub(super) const PROBLEMS_MAX: usize = 100;
@@ -166,6 +164,19 @@ pub(super) fn review(path: &Path, text: &str) -> (Option<Meant>, Vec<Problem>) {
     (meant, review.finish())
 }
 
+/// Reads a text that is TOML.
+pub(super) fn parse_toml<'a>(path: &Path, text: &'a str) -> Result<DeTable<'a>, Box<Problem>> {
+    DeTable::parse(text)
+        .map(toml::Spanned::into_inner)
+        .map_err(|error| {
+            let problem = Problem::error(path, error.message());
+            Box::new(match error.span() {
+                Some(span) => problem.at(text.as_bytes(), span.start),
+                None => problem,
+            })
+        })
+}
+
 /// A text that is TOML, with the place of each key.
 pub(super) struct Source<'a> {
     path: &'a Path,
@@ -175,22 +186,8 @@ pub(super) struct Source<'a> {
 
 impl<'a> Source<'a> {
     pub(super) fn parse(path: &'a Path, text: &'a str) -> Result<Self, Box<Problem>> {
-        match DeTable::parse(text) {
-            Ok(table) => Ok(Self {
-                path,
-                text,
-                table: table.into_inner(),
-            }),
-            Err(error) => {
-                let problem = Problem::error(path, error.message());
-                let offset = error.span().map(|span| span.start);
-                Err(Box::new(
-                    offset.into_iter().fold(problem, |problem, offset| {
-                        problem.at(text.as_bytes(), offset)
-                    }),
-                ))
-            }
-        }
+        let table = parse_toml(path, text)?;
+        Ok(Self { path, text, table })
     }
 
     fn form(&self) -> Form {
@@ -391,7 +388,10 @@ impl Review<'_> {
                 self.warn(&[known], "has no meaning in such a file, ignored", None);
             }
             (form, unknown) => {
-                let near = nearest(unknown, &mut SERVICE_SECTIONS.into_iter().chain(["target", "xinet"]));
+                let near = nearest(
+                    unknown,
+                    &mut SERVICE_SECTIONS.into_iter().chain(["target", "xinet"]),
+                );
                 let hint = near.map(|near| format!("did you mean '[{near}]'?"));
                 self.warn(
                     &[unknown],
@@ -412,8 +412,7 @@ impl Review<'_> {
             } else {
                 "no [service], [target] or [xinet] section"
             };
-            let hint =
-                "a service has [service] with name and exec, a target has [target] with name, a proxy [xinet]";
+            let hint = "a service has [service] with name and exec, a target has [target] with name, a proxy [xinet]";
             let problem = Problem::error(path, message).at(text.as_bytes(), 0);
             self.problems.push(problem.with_hint(Some(hint.to_owned())));
             return false;

@@ -7,6 +7,7 @@
 //! | `file.rs`     | the mirror of a file, read and written                          |
 //! | `rules.rs`    | what must be true beyond the form                               |
 //! | `xinet.rs`    | proxies                                                         |
+//! | `access.rs`   | the access file: who may do what                                |
 //! | `keys.rs`     | the table of all keys                                           |
 //! | `diagnose.rs` | problems: file, line, column, key, message, hint                |
 //! | `check.rs`    | what only several files together, or the machine, can tell      |
@@ -17,6 +18,7 @@
 //! It promises that one bad file hurts nothing but itself, that no file can make it wait (only
 //! regular files are opened) or grow without bound, and that it prints and logs nothing.
 
+mod access;
 mod check;
 mod cmdline;
 mod diagnose;
@@ -42,6 +44,7 @@ use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+pub use access::{Access, Right, Rule, load_access};
 pub use check::{check, check_beside};
 pub use cmdline::{KernelLine, Level};
 pub use diagnose::{Problem, Severity};
@@ -60,8 +63,8 @@ pub use xinet::{ProxyError, proxy_from_value, write_proxy};
 
 use crate::engine::spec::Class;
 use crate::engine::{ProxySpec, Spec};
-use diagnose::Source;
 pub(crate) use diagnose::Meant;
+use diagnose::Source;
 
 /// Largest file that is read. A service file with ten thousand dependencies has 200 KB.
 const FILE_MAX_BYTES: u64 = 1 << 20;

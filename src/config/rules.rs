@@ -12,9 +12,9 @@ use super::file::{
 use super::sections::{self, HooksSection, SocketSection};
 use super::template::is_template;
 use super::words::{List, Loose, OneOrList};
-use crate::engine::{Address, Signal};
 use crate::engine::confine::{IoPriority, Rlimit};
 use crate::engine::spec::{Exec, Readiness};
+use crate::engine::{Address, Signal};
 
 /// Longest name: the file `NAME.toml` is made of it, and a file name has 255 bytes at most.
 pub(super) const NAME_MAX_BYTES: usize = 255 - ".toml".len();
@@ -293,7 +293,8 @@ impl Faults {
                 self.add("readiness", "fd", format!("{fd} must be 3 to 1023"));
             }
             Ok(Readiness::Fd(fd))
-                if usize::try_from(fd - 3).is_ok_and(|place| place < config.socket.listen.0.len()) =>
+                if usize::try_from(fd - 3)
+                    .is_ok_and(|place| place < config.socket.listen.0.len()) =>
             {
                 let what = format!("{fd} is that of a socket; they begin with 3");
                 self.add("readiness", "fd", what);
@@ -386,10 +387,18 @@ impl Faults {
             }
         }
         if listen.len() > MOST {
-            self.add("socket", "listen", format!("has more than {MOST} addresses"));
+            self.add(
+                "socket",
+                "listen",
+                format!("has more than {MOST} addresses"),
+            );
         }
         if names.len() > listen.len() {
-            self.add("socket", "names", "has more names than listen has addresses");
+            self.add(
+                "socket",
+                "names",
+                "has more names than listen has addresses",
+            );
         }
         let is_fit = |name: &&String| {
             let mut bytes = name.bytes();

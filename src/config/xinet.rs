@@ -140,7 +140,8 @@ fn faults(section: &XinetSection) -> Vec<Fault> {
     match Address::parse(backend) {
         Err(error) => add("backend", error),
         Ok(backend) => {
-            let is_own = |AddressText(text): &AddressText| Address::parse(text).as_ref() == Ok(&backend);
+            let is_own =
+                |AddressText(text): &AddressText| Address::parse(text).as_ref() == Ok(&backend);
             if section.listen.0.iter().any(is_own) {
                 add("backend", format!("'{backend}' is where the proxy listens"));
             }
@@ -154,9 +155,8 @@ fn faults(section: &XinetSection) -> Vec<Fault> {
 
 impl From<XinetSection> for ProxySpec {
     fn from(section: XinetSection) -> Self {
-        let address = |AddressText(text): &AddressText| {
-            Address::parse(text).expect("the rules have read it")
-        };
+        let address =
+            |AddressText(text): &AddressText| Address::parse(text).expect("the rules have read it");
         let secs = Some(section.idle_timeout).filter(|secs| *secs > 0);
         Self {
             name: section.name.into(),

@@ -325,7 +325,9 @@ impl Supervisor {
             }
             match service.want {
                 Want::Gone => returned.push(id),
-                Want::Up | Want::Cycle | Want::Down | Want::Call if service.spec == *spec => continue,
+                Want::Up | Want::Cycle | Want::Down | Want::Call if service.spec == *spec => {
+                    continue;
+                }
                 Want::Up | Want::Cycle => {
                     let known = Rc::clone(&service.spec);
                     let new = spec

@@ -147,6 +147,7 @@ impl Reactor {
         &mut self,
         asker: Option<(ClientId, Option<&Value>)>,
     ) -> Result<(), Refusal> {
+        self.read_access();
         let read = self
             .files
             .read()

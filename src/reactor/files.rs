@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use crate::config::{self, Dirs, Loaded, Problem, SetError};
-use crate::engine::{ProxySpec, Spec};
 use crate::engine::spec::{Exec, RestartPolicy};
+use crate::engine::{ProxySpec, Spec};
 
 /// Where services come from.
 #[derive(Debug)]
@@ -304,8 +304,7 @@ impl Files {
     /// With one sentence, if it can't be written; the old file is as it was.
     pub(super) fn write_proxy(&mut self, spec: &ProxySpec) -> Result<(), String> {
         let dir = &self.dirs.services;
-        let written =
-            std::fs::create_dir_all(dir).and_then(|()| config::write_proxy(dir, spec));
+        let written = std::fs::create_dir_all(dir).and_then(|()| config::write_proxy(dir, spec));
         let path = written.map_err(|error| {
             format!("failed to write the file of proxy '{}': {error}", spec.name)
         })?;

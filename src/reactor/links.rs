@@ -300,12 +300,7 @@ impl Flow {
     ///
     /// # Errors
     /// If the connection is broken.
-    fn run(
-        &mut self,
-        from: &OwnedFd,
-        to: &OwnedFd,
-        spare: &mut Vec<Pipe>,
-    ) -> Result<Share, ()> {
+    fn run(&mut self, from: &OwnedFd, to: &OwnedFd, spare: &mut Vec<Pipe>) -> Result<Share, ()> {
         let mut left = BYTES_A_TURN;
         loop {
             if self.pipe.as_ref().is_none_or(Pipe::is_empty) {

@@ -3,6 +3,7 @@
 //! **Perform before you poll.** Every action of a turn is performed, and every fact it yields is
 //! handled, before the loop waits again. What a client is told is already true.
 
+mod access;
 mod asks;
 mod boot;
 mod clients;
@@ -41,6 +42,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll};
 use serde_json::Value;
 
+use self::access::Doorkeeper;
 use self::boot::Boot;
 pub use self::boot::shell;
 use self::clients::{ClientId, Clients};
@@ -84,6 +86,8 @@ pub struct Options {
     pub socket: PathBuf,
     /// What the server is to the system.
     pub role: Role,
+    /// Says who may do what.
+    pub access: PathBuf,
 }
 
 /// Dead children in one turn; the sockets are looked at between.
@@ -140,6 +144,7 @@ pub struct Reactor {
     /// Where programs send lines for the system's log.
     syslog: Option<Datagrams>,
     clients: Clients,
+    doorkeeper: Doorkeeper,
     /// Clients that are told of what happens.
     followers: Vec<Follower>,
     files: Files,
@@ -270,6 +275,7 @@ impl Reactor {
             strangers: Table::default(),
             syslog,
             clients: Clients::default(),
+            doorkeeper: Doorkeeper::new(options.access),
             followers: Vec::new(),
             files: Files::new(options.dirs, main),
             tickets: Vec::new(),
@@ -282,6 +288,7 @@ impl Reactor {
             connections_wait: false,
             halted: false,
         };
+        reactor.read_access();
         let problem = reactor.load(&left)?;
         if let Some(door) = &reactor.door {
             log::info!("listening on {}", door.listener.path().display());

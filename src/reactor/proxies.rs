@@ -136,7 +136,9 @@ impl Proxies {
             self.undo(&spec, entrances, before, registry);
             return Err(error);
         }
-        before.into_iter().for_each(|open| self.leave(open, registry));
+        before
+            .into_iter()
+            .for_each(|open| self.leave(open, registry));
         if let Some(known) = self.all.get_mut(&spec.name) {
             known.entrances = entrances;
             (known.reached, known.delay) = (false, FIRST_TRY);

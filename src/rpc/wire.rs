@@ -59,6 +59,8 @@ pub enum Code {
     ExecNotFound = -32013,
     /// A service definition could not be written.
     PersistFailed = -32014,
+    /// Whoever asks may not do that.
+    PermissionDenied = -32020,
 }
 
 impl Refusal {

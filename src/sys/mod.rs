@@ -14,6 +14,7 @@ pub mod mount;
 pub mod notify;
 pub mod outlet;
 pub mod output;
+pub mod peer;
 pub mod pipe;
 pub mod ports;
 pub mod process;

@@ -366,7 +366,11 @@ impl Watch for Teller {
             }
             Action::Recall { service, .. } => self.tell(world, *service, "recall"),
             Action::Attend { service, awaits } => {
-                let word = if *awaits { "awaits a call" } else { "awaits none" };
+                let word = if *awaits {
+                    "awaits a call"
+                } else {
+                    "awaits none"
+                };
                 self.tell(world, *service, word);
             }
             Action::Health { service, healthy } => {

@@ -243,8 +243,7 @@ impl Player {
                 let ids = self.some_ids();
                 if !ids.is_empty() {
                     let service = *self.rng.pick(&ids);
-                    self.world
-                        .feed(Event::Called { service }, &mut self.shadow);
+                    self.world.feed(Event::Called { service }, &mut self.shadow);
                 }
             }
             Move::Behave => {

@@ -149,7 +149,10 @@ impl Watch for Shadow {
         for (id, service) in world.supervisor.services() {
             let attended = self.attended.contains(&id);
             assert_eq!(attended, is_attended(service), "{service:?}");
-            assert!(!(attended && self.stopped.contains(&id)), "a stop is final: {service:?}");
+            assert!(
+                !(attended && self.stopped.contains(&id)),
+                "a stop is final: {service:?}"
+            );
             if let State::Blocked { hold } = service.state()
                 && service.want() == Want::Up
                 && !matches!(hold, Hold::Obstructed { .. })
