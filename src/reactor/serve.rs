@@ -4,11 +4,12 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::clients::ClientId;
 use super::place::Place;
 use super::{Asker, Reactor, command};
+use crate::api::{Granted, to_value};
 use crate::engine::{Command, Event, Patience, Spec, Ticket};
 use crate::rpc::{self, Code, Form, Refusal, Scene, Todo};
 use crate::sys::clock;
@@ -139,7 +140,7 @@ impl Reactor {
             }
             "service.delete" | "service.remove" if self.files.is_of_template(name) => {
                 let deleted = self.files.delete(&[Rc::from(name)]);
-                let done = deleted.map(|()| json!({"ok": true}));
+                let done = deleted.map(|()| to_value(&Granted { ok: true }));
                 Some(done.map_err(|text| Refusal::new(Code::Internal, text)))
             }
             _ => None,
