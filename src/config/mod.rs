@@ -129,7 +129,19 @@ pub fn load(dirs: &Dirs) -> Result<Loaded, Box<Problem>> {
 /// Reads one file: the spec unless an error keeps it from being used, and all that is wrong.
 #[must_use]
 pub fn load_file(path: &Path) -> (Option<Spec>, Vec<Problem>) {
-    let (meant, mut problems) = load_any(path);
+    service_of(path, load_any(path))
+}
+
+/// Like [`load_file`], of a text that is already read; `path` is what problems name.
+#[must_use]
+pub fn parse(path: &Path, text: &str) -> (Option<Spec>, Vec<Problem>) {
+    service_of(path, diagnose::review(path, text))
+}
+
+fn service_of(
+    path: &Path,
+    (meant, mut problems): (Option<Meant>, Vec<Problem>),
+) -> (Option<Spec>, Vec<Problem>) {
     let spec = match meant {
         Some(Meant::Service(spec)) => Some(*spec),
         Some(Meant::Proxy(_)) => {
@@ -158,7 +170,7 @@ pub fn load_proxy(path: &Path) -> (Option<ProxySpec>, Vec<Problem>) {
     let spec = match meant {
         Some(Meant::Proxy(spec)) => Some(spec),
         Some(Meant::Service(_)) => {
-            problems.push(*Box::new(Problem::error(path, "a service, not a proxy")));
+            problems.push(Problem::error(path, "a service, not a proxy"));
             None
         }
         None => None,

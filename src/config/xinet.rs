@@ -87,16 +87,14 @@ pub(super) fn read(value: &Value) -> Result<Result<ProxySpec, Vec<Fault>>, serde
 }
 
 /// The file that says the proxy.
-#[must_use]
-pub fn proxy_to_toml(spec: &ProxySpec) -> String {
+fn proxy_to_toml(spec: &ProxySpec) -> String {
     let xinet = XinetSection::from(spec);
     let document = serde_json::to_value(XinetConfig { xinet });
     text::write(&document.expect("the mirror has nothing but string keys"))
 }
 
 /// The file of a proxy in this directory. Services have the plain names there.
-#[must_use]
-pub fn proxy_path(dir: &Path, name: &str) -> PathBuf {
+fn proxy_path(dir: &Path, name: &str) -> PathBuf {
     dir.join(format!("{name}.xinet.toml"))
 }
 

@@ -5,13 +5,14 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Reactor;
 use super::clients::ClientId;
+use crate::api::{Request as _, ServiceList, ServiceListFull};
 use crate::config::{self, Access, Right, Rule};
 use crate::engine::Time;
-use crate::rpc::{Code, Refusal, Request};
+use crate::rpc::{self, Code, Refusal, Request};
 use crate::sys::clock;
 use crate::sys::peer::{self, Peer};
 
@@ -50,14 +51,16 @@ impl Doorkeeper {
 
     /// Whether this one may do that with the service; none: with all of them.
     fn allows(&self, peer: &Peer, right: Right, service: Option<&str>) -> bool {
-        let is_his = |known: &&Known| {
-            let by_group = peer.gids.iter().any(|gid| known.gids.contains(gid));
-            by_group || known.uids.contains(&peer.uid)
-        };
-        let mut his = self.rules.iter().filter(is_his);
+        let mut his = self.rules.iter().filter(|known| known.is_about(peer));
         peer.is_master()
             || right <= self.others
             || his.any(|known| right <= known.rule.right && known.rule.is_for(service))
+    }
+
+    /// Is there a service that this one may look at?
+    fn sees_any(&self, peer: &Peer) -> bool {
+        let is_his = |known: &&Known| known.is_about(peer) && known.rule.right >= Right::Read;
+        self.allows(peer, Right::Read, None) || self.rules.iter().any(|known| is_his(&known))
     }
 
     fn learn(&mut self, access: Access) {
@@ -67,6 +70,12 @@ impl Doorkeeper {
 }
 
 impl Known {
+    /// Is it for this one?
+    fn is_about(&self, peer: &Peer) -> bool {
+        let by_group = peer.gids.iter().any(|gid| self.gids.contains(gid));
+        by_group || self.uids.contains(&peer.uid)
+    }
+
     fn of(rule: Rule) -> Self {
         let number = |name: &String, find: fn(&str) -> Option<u32>, what: &str| {
             let found = find(name);
@@ -112,22 +121,20 @@ impl Reactor {
         self.doorkeeper.learn(access);
     }
 
-    /// Whether a client may ask for that.
+    /// Whether a client may ask for that. A method that does not exist is refused as such later.
     ///
     /// # Errors
     /// With a refusal that says why not.
-    pub(super) fn admits(
-        &mut self,
-        client: ClientId,
-        request: &Request,
-        right: Right,
-    ) -> Result<(), Refusal> {
-        let Some(peer) = self.clients.peer(client) else {
+    pub(super) fn admits(&mut self, client: ClientId, request: &Request) -> Result<(), Refusal> {
+        let method = rpc::find(&request.method);
+        let (Some(method), Some(peer)) = (method, self.clients.peer(client)) else {
             return Ok(());
         };
-        let services = concerned(request);
+        let right = right(method.role(&request.params));
+        let services = concerned(method, &request.params);
         let keeper = &self.doorkeeper;
         let is_allowed = match services.as_slice() {
+            [] if is_list(method.name) => keeper.sees_any(peer),
             [] => keeper.allows(peer, right, None),
             services => {
                 let mut each = services.iter();
@@ -167,18 +174,52 @@ impl Reactor {
         }
     }
 
-    /// May a client look at this service?
-    pub(super) fn may_see(&self, client: ClientId, service: &str) -> bool {
+    /// Of a list of services those that a client may look at.
+    pub(super) fn shown_to(&self, client: ClientId, request: &Request, list: Value) -> Value {
         let peer = self.clients.peer(client);
-        peer.is_none_or(|peer| self.doorkeeper.allows(peer, Right::Read, Some(service)))
+        let Some(peer) = peer.filter(|_| is_list(&request.method)) else {
+            return list;
+        };
+        match list {
+            Value::Array(mut services) if !self.doorkeeper.allows(peer, Right::Read, None) => {
+                services.retain(|service| {
+                    let name = service.get("name").unwrap_or(service).as_str();
+                    self.doorkeeper.allows(peer, Right::Read, name)
+                });
+                Value::Array(services)
+            }
+            list => list,
+        }
     }
 }
 
-/// The services a request names.
-fn concerned(request: &Request) -> Vec<&str> {
-    let params = &request.params;
-    let one = params.get("name").or_else(|| params.get("service"));
-    let many = params.get("names").and_then(|names| names.as_array());
-    let names = one.into_iter().chain(many.into_iter().flatten());
-    names.filter_map(|name| name.as_str()).collect()
+/// A list of services, which shows each client those that he may look at.
+fn is_list(method: &str) -> bool {
+    [ServiceList::METHOD, ServiceListFull::METHOD].contains(&method)
+}
+
+const fn right(role: rpc::Role) -> Right {
+    match role {
+        rpc::Role::Nothing => Right::Nothing,
+        rpc::Role::Read => Right::Read,
+        rpc::Role::Operate => Right::Operate,
+        rpc::Role::Administer => Right::Administer,
+    }
+}
+
+/// The services a request is about, as far as its method takes any; none: about all of them.
+fn concerned<'a>(method: &rpc::Method, params: &'a Value) -> Vec<&'a str> {
+    if method.name.starts_with("xinet.") {
+        return Vec::new();
+    }
+    let takes = |name| method.params().any(|param| param.name == name);
+    // With either word `logs.filter` means the same.
+    let one = ["name", "service"].map(|name| {
+        let either = takes(name) || takes("service");
+        params.get(name).filter(|_| either)
+    });
+    let many = params.get("names").filter(|_| takes("names"));
+    let many = many.and_then(Value::as_array).into_iter().flatten();
+    let names = one.into_iter().flatten().chain(many);
+    names.filter_map(Value::as_str).collect()
 }

@@ -10,10 +10,14 @@ use super::clients::ClientId;
 use super::files::Read;
 use super::role::Role;
 use super::{PREDECESSOR_PATIENCE, Reactor, child, command};
+use crate::api::{
+    Added, CgroupStats, ChildInfo, Children, Granted, LogLine as Told, LogStream, Output, Pressure,
+    Stats, to_value,
+};
 use crate::config::{self, SetError};
 use crate::engine::spec::{Exec, KillMode, Program};
 use crate::engine::{Address, Command, Hold, ServiceId, Signal, Spec, State};
-use crate::rpc::{Ask, Code, Form, LogQuery, LogShape, Refusal};
+use crate::rpc::{Ask, Bulk, Code, Form, LogQuery, LogShape, Refusal};
 use crate::rpc::{
     text,
     why::{self, FilterMatch, Outside},
@@ -47,8 +51,8 @@ impl Reactor {
             }
             Ask::DeleteAll(wait) => return self.delete_all(client, request, wait).err().map(Err),
             Ask::Reload => return self.reload(Some((client, request))).err().map(Err),
-            Ask::Stats(id) => Ok(self.stats(id)),
-            Ask::Children(id) => Ok(self.children(id)),
+            Ask::Stats(id) => Ok(to_value(&self.stats(id))),
+            Ask::Children(id) => Ok(to_value(&self.children(id))),
             Ask::Why(id) => self.why(id),
             Ask::Logs(query) => Ok(self.logs(&query)),
             Ask::Follow(_) if self.clients.is_batch(client) => Err(Refusal::new(
@@ -64,7 +68,7 @@ impl Reactor {
                 let output = text::debug_state(&self.supervisor, clock::now(), |pid| {
                     families.children(pid).into_iter().map(child).collect()
                 });
-                Ok(json!({"output": output}))
+                Ok(to_value(&Output { output }))
             }
             Ask::ProcessTree(id) => {
                 let Some(service) = self.supervisor.service(id) else {
@@ -75,9 +79,11 @@ impl Reactor {
                     .map(|pid| self.families.descendants(pid))
                     .unwrap_or_default();
                 let family: Vec<_> = family.into_iter().map(child).collect();
-                Ok(json!({"output": text::process_tree(&service.spec().name, pid, &family)}))
+                let output = text::process_tree(&service.spec().name, pid, &family);
+                Ok(to_value(&Output { output }))
             }
-            Ask::System(verb) => self.system(verb).map(|()| json!({"ok": true})),
+            Ask::Xinet(ask) => self.xinet(ask),
+            Ask::System(verb) => self.system(verb).map(|()| to_value(&Granted { ok: true })),
         })
     }
 
@@ -219,12 +225,13 @@ impl Reactor {
         wait: Option<Option<Duration>>,
     ) -> Result<(), Refusal> {
         self.delete_files(&self.supervisor.users())?;
-        let form = Form::Bulk("deleted");
+        let form = Form::Bulk(Bulk::Deleted);
         self.command(client, request.cloned(), Command::RemoveAll, wait, form);
         Ok(())
     }
 
     fn set(&mut self, params: Value) -> Answer {
+        let is_ephemeral = params.get("ephemeral") == Some(&Value::Bool(true));
         let spec = config::from_value(params).map_err(|error| match error {
             SetError::Parse(text) => Refusal::new(Code::InvalidParams, text),
             SetError::Invalid(errors) => Refusal::new(Code::ValidationFailed, "Validation failed")
@@ -237,12 +244,16 @@ impl Reactor {
             ));
         }
         self.check_settable(&spec)?;
-        let path = self.files.write(&spec).map_err(|(path, error)| {
-            Refusal::new(
-                Code::PersistFailed,
-                format!("Failed to write {}: {error}", path.display()),
-            )
-        })?;
+        let path = if is_ephemeral {
+            self.files.keep(&spec);
+            None
+        } else {
+            let written = self.files.write(&spec);
+            Some(written.map_err(|(path, error)| {
+                let text = format!("Failed to write {}: {error}", path.display());
+                Refusal::new(Code::PersistFailed, text)
+            })?)
+        };
         let name = spec.name.to_string();
         let warnings = self.stale_run(&spec);
         let all = &self.supervisor;
@@ -265,7 +276,11 @@ impl Reactor {
             made.push(spec);
             self.put(made);
         }
-        Ok(json!({"name": name, "path": path, "warnings": warnings}))
+        Ok(to_value(&Added {
+            name,
+            path: path.map(|path| path.display().to_string()),
+            warnings,
+        }))
     }
 
     /// What a new definition does not change at once.
@@ -336,11 +351,16 @@ impl Reactor {
         found.is_none().then_some(first)
     }
 
-    fn stats(&mut self, id: ServiceId) -> Value {
+    fn stats(&mut self, id: ServiceId) -> Stats {
         let state = self.supervisor.service(id).map(|service| service.state());
         let stat = state.and_then(State::pid).and_then(procfs::stat);
         let (Some(stat), Some(state)) = (stat, state) else {
-            return json!({"pid": 0, "memory_bytes": 0, "cpu_percent": 0.0});
+            return Stats {
+                pid: 0,
+                memory_bytes: 0,
+                cpu_percent: 0.0,
+                cgroup: None,
+            };
         };
         let now = clock::now();
         let begin = state.since().unwrap_or(now);
@@ -356,18 +376,15 @@ impl Reactor {
         } else {
             0.0
         };
-        let mut object = json!({
-            "pid": stat.pid.number(),
-            "memory_bytes": stat.pages * procfs::page_bytes(),
-            "cpu_percent": percent,
-        });
-        if let Some(usage) = self.cgroups.usage(&self.name(id)) {
-            object["cgroup"] = shown(&usage);
+        Stats {
+            pid: stat.pid.number(),
+            memory_bytes: stat.pages * procfs::page_bytes(),
+            cpu_percent: percent,
+            cgroup: self.cgroups.usage(&self.name(id)).as_ref().map(shown),
         }
-        object
     }
 
-    fn children(&mut self, id: ServiceId) -> Value {
+    fn children(&mut self, id: ServiceId) -> Children {
         let pid = self
             .supervisor
             .service(id)
@@ -376,8 +393,14 @@ impl Reactor {
             .map(|pid| self.families.descendants(pid))
             .unwrap_or_default();
         family.reverse();
-        let one = |stat: procfs::Stat| json!({"pid": stat.pid.number(), "name": stat.name, "memory_bytes": stat.pages * procfs::page_bytes()});
-        json!({"children": family.into_iter().map(one).collect::<Vec<_>>()})
+        let one = |stat: procfs::Stat| ChildInfo {
+            pid: stat.pid.number(),
+            name: stat.name,
+            memory_bytes: stat.pages * procfs::page_bytes(),
+        };
+        Children {
+            children: family.into_iter().map(one).collect(),
+        }
     }
 
     fn why(&mut self, id: ServiceId) -> Answer {
@@ -396,13 +419,13 @@ impl Reactor {
             None => Outside::default(),
         };
         let service = self.supervisor.service(id).ok_or_else(not_found)?;
-        Ok(why::why(&self.supervisor, id, service, &outside))
+        Ok(to_value(&why::why(&self.supervisor, id, service, &outside)))
     }
 
     pub(super) fn logs(&self, query: &LogQuery) -> Value {
         let wanted = |at_ms: u64, stream: Stream| {
-            let streams = query.stream.as_deref();
-            at_ms >= query.since_ms && streams.is_none_or(|wanted| wanted == stream.name())
+            let wanted = query.stream.is_none_or(|wanted| wanted == told(stream));
+            at_ms >= query.since_ms && wanted
         };
         let (chosen, most) = match &query.services {
             Some(services) => (services.clone(), query.lines.min(MOST_LINES)),
@@ -436,11 +459,11 @@ impl Reactor {
                 let (at_ms, stream) = (line.at_ms, line.stream.name());
                 json!(format!("{at_ms} [{stream}] {from}{}", line.content))
             }
-            LogShape::Object => json!({
-                "timestamp_ms": line.at_ms,
-                "service": name,
-                "stream": line.stream.name(),
-                "content": line.content,
+            LogShape::Object => to_value(&Told {
+                timestamp_ms: line.at_ms,
+                service: name.to_string(),
+                stream: told(line.stream),
+                content: line.content.clone(),
             }),
         };
         last.iter().map(shown).collect()
@@ -526,24 +549,32 @@ fn merged(
 }
 
 /// What the processes of a service use together, as far as the kernel tells.
-fn shown(usage: &Usage) -> Value {
-    let mut object = json!({});
-    let numbers = [
-        ("memory_bytes", usage.memory_bytes),
-        ("pids", usage.pids),
-        ("cpu_usec", usage.cpu_usec),
-    ];
-    for (name, number) in numbers {
-        if let Some(number) = number {
-            object[name] = json!(number);
-        }
-    }
-    for (what, hundredths) in &usage.pressure {
+fn shown(usage: &Usage) -> CgroupStats {
+    let pressure = |what: &str| {
+        let (_, hundredths) = usage.pressure.iter().find(|(known, _)| *known == what)?;
         #[expect(clippy::cast_precision_loss, reason = "at most ten thousand")]
         let percent = *hundredths as f64 / 100.0;
-        object["pressure"][what] = json!(percent);
+        Some(percent)
+    };
+    CgroupStats {
+        memory_bytes: usage.memory_bytes,
+        pids: usage.pids,
+        cpu_usec: usage.cpu_usec,
+        pressure: (!usage.pressure.is_empty()).then(|| Pressure {
+            cpu: pressure("cpu"),
+            memory: pressure("memory"),
+            io: pressure("io"),
+        }),
     }
-    object
+}
+
+/// A stream as the wire knows it.
+pub(super) const fn told(stream: Stream) -> LogStream {
+    match stream {
+        Stream::Stdout => LogStream::Stdout,
+        Stream::Stderr => LogStream::Stderr,
+        Stream::Syslog => LogStream::Syslog,
+    }
 }
 
 fn report(problems: &[config::Problem]) {

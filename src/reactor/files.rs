@@ -292,10 +292,10 @@ impl Files {
         self.ephemeral.insert(name, Rc::new(spec.clone()));
     }
 
-    /// Is the definition of this service only in memory?
+    /// The services whose definition is in memory only.
     #[must_use]
-    pub(super) fn is_ephemeral(&self, name: &str) -> bool {
-        self.ephemeral.contains_key(name)
+    pub(super) fn ephemeral(&self) -> &BTreeMap<Rc<str>, Rc<Spec>> {
+        &self.ephemeral
     }
 
     /// Writes the file of a proxy, in place of the one it has.

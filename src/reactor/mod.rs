@@ -30,6 +30,7 @@ mod ship;
 mod sinks;
 mod sockets;
 mod syslog;
+mod xinet;
 
 use std::collections::VecDeque;
 use std::io::{self};

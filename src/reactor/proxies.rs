@@ -227,6 +227,11 @@ impl Proxies {
         }
     }
 
+    /// One as it is meant.
+    pub(super) fn spec(&self, name: &str) -> Option<ProxySpec> {
+        Some(self.all.get(name)?.spec.clone())
+    }
+
     /// The names of all.
     pub(super) fn names(&self) -> impl Iterator<Item = &Rc<str>> {
         self.all.keys()
