@@ -34,8 +34,6 @@ pub(super) enum Failure {
     Unread(PathBuf),
     /// The machine could not be ended by force.
     Force(io::Error),
-    /// A later release brings it.
-    Later(&'static str),
     /// The answer could not be printed.
     Output(io::Error),
 }
@@ -106,7 +104,6 @@ impl fmt::Display for Failure {
             Self::TooLong => f.write_str("the server's answer is longer than 64 MiB"),
             Self::Refused(refusal) => refusal.fmt(f),
             Self::Unread(path) => write!(f, "Failed to read {}", path.display()),
-            Self::Later(what) => f.write_str(what),
             Self::Output(error) => write!(f, "cannot write the output: {error}"),
         }
     }

@@ -259,9 +259,10 @@ pub(super) fn output(screen: &mut Screen<'_>, answer: &Value) -> Shown {
 
 pub(super) fn added(screen: &mut Screen<'_>, answer: &Value) -> Shown {
     let name = text(&answer["name"]);
-    let path = answer["path"]
-        .as_str()
-        .map_or_else(String::new, |path| format!(" (saved to {path})"));
+    let path = answer["path"].as_str().map_or_else(
+        || " until the server ends".to_owned(),
+        |path| format!(" (saved to {path})"),
+    );
     screen.line(&format!("✓ Created: {name}"))?;
     screen.line(&format!("Service '{name}' added{path}"))?;
     complain_of_each(screen, "Warning: ", &answer["warnings"]);
