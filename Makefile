@@ -15,6 +15,9 @@ STEPS ?= 400
 ARCH ?= $(shell uname -m)
 IMAGE := target/image/$(ARCH)
 
+# What `make boot` plugs in: a network of QEMU's own. `make boot NETWORK=` has none.
+NETWORK ?= -netdev user,id=net -device virtio-net-pci,netdev=net,romfile=
+
 # Rounds of `make bench-boot`, boots of `make soak-boot`.
 ROUNDS ?= 5
 COUNT ?= 500
@@ -46,7 +49,7 @@ test: need-cc need-mandoc need-daemons ## run all tests
 test-vm: release ## run the tests that boot a real kernel in QEMU
 	$(MAKE) image ARCH=x86_64
 	$(MAKE) image ARCH=aarch64
-	ZINIT_STATIC=$(CURDIR)/$(BINARY) $(CARGO) test --test vm --test vm_life -- --ignored --test-threads=2
+	ZINIT_STATIC=$(CURDIR)/$(BINARY) $(CARGO) test --test vm --test vm_life --test vm_system -- --ignored --test-threads=2
 
 sim: need-cc ## simulate more histories: make sim SEEDS=100000 STEPS=400
 	SEEDS=$(SEEDS) STEPS=$(STEPS) $(CARGO) test --release --test simulation -- --nocapture
@@ -71,7 +74,7 @@ image: ## build a bootable initramfs of zinit, busybox and service files: ARCH=a
 	tests/image/build.sh $(ARCH) target/$(ARCH)-unknown-linux-musl/release/zinit $(IMAGE)
 
 boot: image ## run that image in QEMU, its serial console on this terminal
-	KERNEL=$(IMAGE)/kernel tests/vm/boot.sh $(ARCH) $(IMAGE)/initramfs
+	KERNEL=$(IMAGE)/kernel QEMU_EXTRA="$(NETWORK)" tests/vm/boot.sh $(ARCH) $(IMAGE)/initramfs
 
 size: release ## bytes of the program by package, and its memory with 0 and 100 services
 	@CARGO_PROFILE_RELEASE_STRIP=none $(CARGO) build --release --target $(TRIPLE) --target-dir target/symbols

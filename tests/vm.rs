@@ -76,7 +76,7 @@ fn it_boots_to_all_services_and_powers_off() {
 #[ignore = "boots a machine: make test-vm"]
 fn the_image_boots_on_both_processors() {
     for arch in ["x86_64", "aarch64"] {
-        let mut machine = Machine::of_image(arch);
+        let mut machine = Machine::of_image("image", arch, "");
         machine.wait("zinit login: ");
         machine.send("root");
         machine.wait("/root # ");

@@ -2,7 +2,9 @@
 # Makes an image to boot: build.sh ARCH ZINIT OUT-DIRECTORY
 #
 # OUT-DIRECTORY gets `kernel` and `initramfs`. The initramfs is a whole system of one static zinit, one
-# static busybox, and the service files beside this script.
+# static busybox, an SSH server, a few modules, and the files beside this script: `etc`, the machine's
+# own services in `system`, all others in `services`. Those in `udev` are for a system that has udev:
+# they go to its /etc/zinit/system in place of `mdev.toml`, `coldplug.toml` and `devices.toml`.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -31,7 +33,8 @@ chmod 755 "$root"
 
 (
     cd "$root"
-    mkdir -p bin sbin dev proc sys run tmp root var/log etc/crontabs etc/zinit srv/www
+    mkdir -p bin sbin dev proc sys run tmp root var etc/crontabs etc/zinit srv/www
+    chmod 700 root
     chmod 1777 tmp
 )
 
@@ -51,10 +54,21 @@ for applet in $("$vm/$arch/qemu/bin/busybox" --list); do
     esac
 done
 
+# Modules, and the list from which modprobe knows what each needs.
+release=$(cat "$vm/$arch/modules/release")
+modules=$root/lib/modules/$release
+mkdir -p "$modules"
+cp "$vm/$arch/modules"/*.ko "$vm/$arch/modules/modules.builtin" "$modules/"
+"$vm/$arch/qemu/bin/busybox" depmod -b "$root" "$release"
+
+# The SSH server's libraries lie in one directory, whichever the system's loader looks into first.
+cp -R "$vm/$arch/ssh/." "$root/"
+ln -s lib "$root/lib64"
+
 cp -R "$here/etc/." "$root/etc/"
 cp -R "$here/system" "$here/services" "$root/etc/zinit/"
-# Service files name the console of a PC.
-sed "s/ttyS0/$console/" "$here/services/getty.toml" >"$root/etc/zinit/services/getty.toml"
+# The target names the console of a PC.
+sed "s/ttyS0/$console/" "$here/services/ready.toml" >"$root/etc/zinit/services/ready.toml"
 echo "zinit $arch" >"$root/srv/www/index.html"
 
 "$here/../vm/pack.sh" "$root" "$out/initramfs" "$vm/$arch/qemu/bin/busybox"

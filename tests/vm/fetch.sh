@@ -7,7 +7,7 @@
 set -eu
 
 # Raise it when what is laid out below changes, so that older layouts are fetched anew.
-layout=1
+layout=2
 
 vm=$(dirname "$0")/../../target/vm
 mkdir -p "$vm"
@@ -142,10 +142,29 @@ module() {
     echo "$1.ko" >>"$out/modules/order"
 }
 
-# An emulator, and a kernel and busybox to run in it: machine ARCH DEBIAN-ARCH QEMU-PACKAGE
+# Copies the shared libraries that files need, and those that these need, to ROOT/lib:
+# shared LIBRARIES ROOT FILES... The names are read from the files, whose processor may be another one.
+shared() {
+    libraries=$1 into=$2
+    shift 2
+    mkdir -p "$into/lib"
+    while [ $# -gt 0 ]; do
+        file=$1
+        shift
+        for name in $(tr '\0' '\n' <"$file" | grep -axE '(lib[a-z0-9_+-]+|ld-linux[a-z0-9_-]*)\.so\.[0-9]+'); do
+            if [ -e "$libraries/$name" ] && [ ! -e "$into/lib/$name" ]; then
+                cp -L "$libraries/$name" "$into/lib/"
+                set -- "$@" "$libraries/$name"
+            fi
+        done
+    done
+}
+
+# An emulator, and a kernel, busybox and an SSH server to run in it:
+# machine ARCH DEBIAN-ARCH QEMU-PACKAGE
 machine() {
     out=$work/$1
-    mkdir -p "$out/modules"
+    mkdir -p "$out/modules" "$out/ssh/bin" "$out/ssh/sbin"
 
     # A busybox that the host can run comes along, to list applets and to pack files.
     closure "$out/qemu" "$3" busybox-static
@@ -174,9 +193,20 @@ EOF
         gzip -d "$out/kernel.gz"
     fi
     # ext4 and NVMe are built into these kernels.
-    for name in virtio_pci virtio_blk; do
+    for name in virtio_pci virtio_blk virtio_net; do
         module "$name"
     done
+    # What modprobe has to know of them: the kernel's release, and what needs no file.
+    builtin=$(find "$kernel" -name modules.builtin)
+    cp "$builtin" "$out/modules/"
+    basename "$(dirname "$builtin")" >"$out/modules/release"
+    rm -r "$out/rest"
+
+    # The SSH server runs in the machine only, with nothing but the libraries that it needs.
+    closure "$out/rest" "dropbear-bin:$2"
+    cp "$out/rest/usr/sbin/dropbear" "$out/ssh/sbin/"
+    cp "$out/rest/usr/bin/dropbearkey" "$out/rest/usr/bin/dbclient" "$out/ssh/bin/"
+    shared "$(echo "$out/rest/usr/lib"/*-linux-gnu)" "$out/ssh" "$out/ssh/sbin"/* "$out/ssh/bin"/*
     rm -r "$out/rest"
     ln -sf "$1/run" "$vm/qemu-$1"
 }
