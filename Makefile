@@ -13,7 +13,8 @@ STEPS ?= 400
 
 # What is built for: make image ARCH=aarch64
 ARCH ?= $(shell uname -m)
-IMAGE := target/image/$(ARCH)
+DEVICES ?= mdev
+IMAGE := target/image/$(ARCH)$(if $(filter-out mdev,$(DEVICES)),-$(DEVICES))
 
 # What `make boot` plugs in: a network of QEMU's own. `make boot NETWORK=` has none.
 NETWORK ?= -netdev user,id=net -device virtio-net-pci,netdev=net,romfile=
@@ -49,6 +50,7 @@ test: need-cc need-mandoc need-daemons ## run all tests
 test-vm: release ## run the tests that boot a real kernel in QEMU
 	$(MAKE) image ARCH=x86_64
 	$(MAKE) image ARCH=aarch64
+	$(MAKE) image ARCH=x86_64 DEVICES=udev
 	ZINIT_STATIC=$(CURDIR)/$(BINARY) $(CARGO) test --test vm --test vm_life --test vm_system -- --ignored --test-threads=2
 
 sim: need-cc ## simulate more histories: make sim SEEDS=100000 STEPS=400
@@ -71,7 +73,7 @@ soak-boot: release ## boot and power off, again and again: COUNT=500
 image: ## build a bootable initramfs of zinit, busybox and service files: ARCH=aarch64
 	tests/vm/fetch.sh $(ARCH)
 	$(MAKE) release TRIPLE=$(ARCH)-unknown-linux-musl
-	tests/image/build.sh $(ARCH) target/$(ARCH)-unknown-linux-musl/release/zinit $(IMAGE)
+	tests/image/build.sh $(ARCH) target/$(ARCH)-unknown-linux-musl/release/zinit $(IMAGE) $(DEVICES)
 
 boot: image ## run that image in QEMU, its serial console on this terminal
 	KERNEL=$(IMAGE)/kernel QEMU_EXTRA="$(NETWORK)" tests/vm/boot.sh $(ARCH) $(IMAGE)/initramfs

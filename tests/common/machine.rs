@@ -197,13 +197,14 @@ impl Image {
 }
 
 impl Machine {
-    /// Boots what `make image` has built, with more for QEMU. The name tells the machine from others
-    /// of the same image.
-    pub(crate) fn of_image(name: &str, arch: &str, extra: &str) -> Self {
-        let initramfs = root().join("target/image").join(arch).join("initramfs");
+    /// Boots what `make image` has built in this directory of target/image, with more for QEMU. The
+    /// name tells the machine from others of the same image.
+    pub(crate) fn of_image(image: &str, name: &str, extra: &str) -> Self {
+        let initramfs = root().join("target/image").join(image).join("initramfs");
         let place = root().join("target/vm/test");
         fs::create_dir_all(&place).unwrap();
-        let monitor = place.join(format!("{name}-{arch}.monitor"));
+        let monitor = place.join(format!("{name}.monitor"));
+        let arch = image.trim_end_matches("-udev");
         Self::start(arch, &initramfs, monitor, "quiet", extra)
     }
 

@@ -1,14 +1,14 @@
 #!/bin/sh
-# Makes an image to boot: build.sh ARCH ZINIT OUT-DIRECTORY
+# Makes an image to boot: build.sh ARCH ZINIT OUT-DIRECTORY [DEVICES]
 #
 # OUT-DIRECTORY gets `kernel` and `initramfs`. The initramfs is a whole system of one static zinit, one
 # static busybox, an SSH server, a few modules, and the files beside this script: `etc`, the machine's
-# own services in `system`, all others in `services`. Those in `udev` are for a system that has udev:
-# they go to its /etc/zinit/system in place of `mdev.toml`, `coldplug.toml` and `devices.toml`.
+# own services in `system`, all others in `services`. DEVICES says who looks after the devices: `mdev`
+# of busybox, or `udev`, whose services take the place of mdev's.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
-arch=$1 zinit=$2 out=$3
+arch=$1 zinit=$2 out=$3 devices=${4:-mdev}
 vm=$here/../../target/vm
 
 case $arch in
@@ -67,6 +67,18 @@ ln -s lib "$root/lib64"
 
 cp -R "$here/etc/." "$root/etc/"
 cp -R "$here/system" "$here/services" "$root/etc/zinit/"
+case $devices in
+mdev) ;;
+udev)
+    (cd "$root/etc/zinit/system" && rm mdev.toml coldplug.toml devices.toml)
+    cp "$here/udev"/*.toml "$root/etc/zinit/system/"
+    cp -R "$vm/$arch/udev/." "$root/"
+    ;;
+*)
+    echo "$0: mdev and udev are known, '$devices' is not" >&2
+    exit 1
+    ;;
+esac
 # The target names the console of a PC.
 sed "s/ttyS0/$console/" "$here/services/ready.toml" >"$root/etc/zinit/services/ready.toml"
 echo "zinit $arch" >"$root/srv/www/index.html"
