@@ -13,7 +13,11 @@ STEPS ?= 400
 
 # What is built for: make image ARCH=aarch64
 ARCH ?= $(shell uname -m)
-IMAGE := target/image/$(ARCH)
+DEVICES ?= mdev
+IMAGE := target/image/$(ARCH)$(if $(filter-out mdev,$(DEVICES)),-$(DEVICES))
+
+# What `make boot` plugs in: a network of QEMU's own. `make boot NETWORK=` has none.
+NETWORK ?= -netdev user,id=net -device virtio-net-pci,netdev=net,romfile=
 
 # Rounds of `make bench-boot`, boots of `make soak-boot`.
 ROUNDS ?= 5
@@ -46,7 +50,8 @@ test: need-cc need-mandoc need-daemons ## run all tests
 test-vm: release ## run the tests that boot a real kernel in QEMU
 	$(MAKE) image ARCH=x86_64
 	$(MAKE) image ARCH=aarch64
-	ZINIT_STATIC=$(CURDIR)/$(BINARY) $(CARGO) test --test vm --test vm_life -- --ignored --test-threads=2
+	$(MAKE) image ARCH=x86_64 DEVICES=udev
+	ZINIT_STATIC=$(CURDIR)/$(BINARY) $(CARGO) test --test vm --test vm_life --test vm_system -- --ignored --test-threads=2
 
 sim: need-cc ## simulate more histories: make sim SEEDS=100000 STEPS=400
 	SEEDS=$(SEEDS) STEPS=$(STEPS) $(CARGO) test --release --test simulation -- --nocapture
@@ -68,10 +73,10 @@ soak-boot: release ## boot and power off, again and again: COUNT=500
 image: ## build a bootable initramfs of zinit, busybox and service files: ARCH=aarch64
 	tests/vm/fetch.sh $(ARCH)
 	$(MAKE) release TRIPLE=$(ARCH)-unknown-linux-musl
-	tests/image/build.sh $(ARCH) target/$(ARCH)-unknown-linux-musl/release/zinit $(IMAGE)
+	tests/image/build.sh $(ARCH) target/$(ARCH)-unknown-linux-musl/release/zinit $(IMAGE) $(DEVICES)
 
 boot: image ## run that image in QEMU, its serial console on this terminal
-	KERNEL=$(IMAGE)/kernel tests/vm/boot.sh $(ARCH) $(IMAGE)/initramfs
+	KERNEL=$(IMAGE)/kernel QEMU_EXTRA="$(NETWORK)" tests/vm/boot.sh $(ARCH) $(IMAGE)/initramfs
 
 size: release ## bytes of the program by package, and its memory with 0 and 100 services
 	@CARGO_PROFILE_RELEASE_STRIP=none $(CARGO) build --release --target $(TRIPLE) --target-dir target/symbols
