@@ -5,7 +5,7 @@ PREFIX ?= /usr/local
 TRIPLE := $(shell uname -m)-unknown-linux-musl
 BINARY := target/$(TRIPLE)/release/zinit
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
-MAN := man/zinit.8 man/zinit-init.8 man/zinit-service.5 man/zinit-rpc.7
+MAN := man/zinit.8 man/zinit-init.8 man/zinit-service.5 man/zinit-rpc.7 man/zinit-migration.7
 
 # Simulated histories and the length of each, for `make sim`.
 SEEDS ?= 10000
@@ -92,7 +92,7 @@ install: $(BINARY) ## install program and manual pages: DESTDIR=, PREFIX=/usr/lo
 	ln -sf zinit $(DESTDIR)$(PREFIX)/bin/zinit-pid1
 	install -d $(addprefix $(DESTDIR)$(PREFIX)/share/man/man,5 7 8)
 	install -m 644 man/zinit-service.5 $(DESTDIR)$(PREFIX)/share/man/man5/
-	install -m 644 man/zinit-rpc.7 $(DESTDIR)$(PREFIX)/share/man/man7/
+	install -m 644 man/zinit-rpc.7 man/zinit-migration.7 $(DESTDIR)$(PREFIX)/share/man/man7/
 	install -m 644 man/zinit.8 man/zinit-init.8 $(DESTDIR)$(PREFIX)/share/man/man8/
 
 $(BINARY):

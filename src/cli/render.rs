@@ -79,6 +79,12 @@ pub(super) fn status(
     if let Some(uptime_secs) = uptime_secs {
         screen.line(&format!("Uptime:  {}", uptime(uptime_secs)))?;
     }
+    for address in texts(&status["listen"]) {
+        screen.line(&format!("Listen:  {address}"))?;
+    }
+    if status["ephemeral"] == true {
+        screen.line("Kept:    in memory, until the server ends")?;
+    }
     if let Some(health) = status["health"].as_object() {
         let field = |name: &str| health.get(name).unwrap_or(&Value::Null);
         let mut line = text(field("state")).to_owned();
