@@ -595,4 +595,7 @@ macro_rules! sections {
     };
 }
 
-sections!(service target dependencies lifecycle readiness health hooks limits resources socket logging xinet);
+sections! {
+    service target dependencies lifecycle readiness health hooks limits resources socket logging
+    xinet
+}
