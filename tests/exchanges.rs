@@ -388,10 +388,8 @@ impl Play {
             word => {
                 let known = self.words.iter().find(|(known, _)| *known == word);
                 let (_, value) = known.unwrap_or_else(|| panic!("what is <{word}>?"));
-                match found {
-                    Value::String(text) => text == value,
-                    other => *value == other.to_string(),
-                }
+                let text = found.as_str().map(str::to_owned);
+                text.unwrap_or_else(|| found.to_string()) == *value
             }
         }
     }
