@@ -28,12 +28,15 @@
 //! Nothing may differ beyond that. Every answer is checked to be compact, its members in the order
 //! of 0.3.9: `jsonrpc`, `id`, `result` or `error`; below that sorted; `code`, `message`, `data`.
 
+#[path = "common/pattern.rs"]
+mod pattern;
 #[path = "common/sandbox.rs"]
 mod sandbox;
 
 use std::net::TcpListener;
 use std::path::Path;
 
+use pattern::fits;
 use sandbox::{Connection, Sandbox, quoted, wait_until};
 use serde_json::{Value, json};
 
@@ -365,7 +368,7 @@ impl Play {
                 }
             }
             (Value::String(text), Value::String(other)) if text.contains('<') => {
-                if self.fits(text, other) {
+                if fits(text, other, &self.words) {
                     Ok(())
                 } else {
                     differs()
@@ -392,31 +395,6 @@ impl Play {
                 text.unwrap_or_else(|| found.to_string()) == *value
             }
         }
-    }
-
-    /// Does this text fit that one, in which words stand for something?
-    fn fits(&self, pattern: &str, text: &str) -> bool {
-        let Some((before, (word, after))) = pattern
-            .split_once('<')
-            .and_then(|(before, rest)| Some((before, rest.split_once('>')?)))
-        else {
-            return pattern == text;
-        };
-        let Some(rest) = text.strip_prefix(before) else {
-            return false;
-        };
-        let known = self.words.iter().find(|(known, _)| *known == word);
-        if let Some((_, value)) = known {
-            let rest = rest.strip_prefix(value.as_str());
-            return rest.is_some_and(|rest| self.fits(after, rest));
-        }
-        let ends = rest
-            .char_indices()
-            .map(|(at, letter)| at + letter.len_utf8());
-        ends.take_while(|end| {
-            word == "text" || rest[..*end].bytes().all(|byte| byte.is_ascii_digit())
-        })
-        .any(|end| self.fits(after, &rest[end..]))
     }
 }
 
