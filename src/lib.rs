@@ -9,6 +9,7 @@
 //! |---|---|---|
 //! | [`engine`] | decides: services, their states and wants, the graph, the timers | ask the time, touch a file or a descriptor, log |
 //! | [`config`] | text to [`engine::Spec`], with what is wrong by file, line and key | know of processes or sockets |
+//! | [`api`] | what stands on the wire as types: requests, replies, and their schema | know what is done with them |
 //! | [`rpc`] | bytes to [`engine::Command`], outcomes to bytes | own a socket |
 //! | [`sys`] | Linux, one kernel facility a file; the only `unsafe` | decide |
 //! | [`reactor`] | the loop: the one place that knows them all | keep state that follows from the engine's |
@@ -17,12 +18,15 @@
 //!
 //! ```text
 //! main → cli, pid1, reactor, config, sys      pid1    → reactor, config, sys
-//! reactor → engine, rpc, sys, config          rpc, config, sys → engine
-//! engine  → std only
+//! reactor → engine, api, rpc, sys, config     rpc     → engine, api
+//! config, sys → engine                        engine, api → no other ring
 //! ```
 //!
 //! Arrows never turn round, and siblings do not know one another: what only the machine or the
 //! files can answer is an [`rpc::Ask`], which the reactor answers. `tests/tidy.rs` keeps this true.
+//!
+//! A method is declared once, in `api/requests.rs`; its line in `rpc/methods.rs` says who may ask it
+//! and which function runs. What `rpc.discover` tells follows from the two, so it never lags behind.
 //!
 //! # The rule: perform before you poll
 //!
@@ -58,7 +62,7 @@
 //! sets the timer, tells the neighbours and whoever waits. Only then is the dead one collected.
 //!
 //! **A client asks for a stop.** `reactor/clients.rs` reads a line, `rpc/wire.rs` understands it,
-//! `rpc/dispatch.rs` makes it [`engine::Command::Stop`], `reactor/serve.rs` gives it a ticket. The
+//! `rpc/runs.rs` makes it [`engine::Command::Stop`], `reactor/serve.rs` gives it a ticket. The
 //! engine wants the service and all that require it down. Table 2: the outermost requirer has
 //! nobody above it and goes to Stopping, which is [`engine::Action::KillTree`]. Exits come in
 //! (journey one), each opens the next gate. When the service itself rests, its waiter is answered
@@ -136,8 +140,10 @@
 //! *share* (what a stop may take of the time for all) · *leg* (a step on the way up) · *errand* (a
 //! hook or probe), *report* (what came of it), *recall* · *care* (probes, watchdog and reload of a
 //! run) · *fall* (go down for a reason of its own), *sequel* (what follows an end for good) ·
-//! *template*, *instance* · *sink* (where a line goes), *piece* (what a writer has at a time).
+//! *template*, *instance* · *sink* (where a line goes), *piece* (what a writer has at a time) ·
+//! *request*, *reply*, *note* (what a stream tells), *declaration* (of one of those, as a text).
 
+pub mod api;
 pub mod cli;
 pub mod config;
 pub mod engine;

@@ -42,6 +42,7 @@ fn init(options: InitOptions) -> ExitCode {
         system_dir: options.system_dir,
         config_dir: absolute(options.config_dir),
         socket: options.socket,
+        access: options.access,
         log_level: options.log_level,
         prefix: options.prefix,
         grace: options.grace,
@@ -63,6 +64,7 @@ fn serve(options: ServerOptions) -> ExitCode {
         dirs,
         socket: options.socket,
         role: Role::Server,
+        access: options.access,
     });
     match reactor.and_then(Reactor::run) {
         Ok(zinit::reactor::Ending::Exit(code)) => ExitCode::from(code),

@@ -274,6 +274,7 @@ fn a_server_takes_flags_before_variables_before_defaults() {
         config_dir: dir.into(),
         system_dir: system.map(PathBuf::from),
         socket: socket.into(),
+        access: "/etc/zinit/access.toml".into(),
         log_level: level.to_owned(),
         pid1_mode: system.is_some(),
     };

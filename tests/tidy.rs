@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use zinit::rpc::METHODS;
+use zinit::rpc::{METHODS, find};
 
 /// What a ring may take from the rest of the crate, and which packages and parts of the standard
 /// library it may not. The arrows are those of `src/lib.rs`.
@@ -43,8 +43,26 @@ const RINGS: &[Ring] = &[
         ],
     },
     Ring {
+        name: "api",
+        may_use: &["api"],
+        may_not_use: &[
+            "mio",
+            "nix",
+            "libc",
+            "toml",
+            "log",
+            "std::fs",
+            "std::io",
+            "std::net",
+            "std::os",
+            "std::process",
+            "std::thread",
+            "std::env",
+        ],
+    },
+    Ring {
         name: "rpc",
-        may_use: &["engine", "rpc"],
+        may_use: &["engine", "api", "rpc"],
         may_not_use: &[
             "mio",
             "nix",
@@ -75,7 +93,7 @@ const RINGS: &[Ring] = &[
     },
     Ring {
         name: "reactor",
-        may_use: &["engine", "rpc", "config", "sys", "reactor"],
+        may_use: &["engine", "api", "rpc", "config", "sys", "reactor"],
         may_not_use: &["toml", "lexopt", "std::thread"],
     },
     Ring {
@@ -201,11 +219,7 @@ fn the_manual_names_every_method_and_parameter() {
         .map(|method| {
             (
                 method.name.to_owned(),
-                method
-                    .params
-                    .iter()
-                    .map(|param| param.name.to_owned())
-                    .collect(),
+                method.params().map(|param| param.name.to_owned()).collect(),
             )
         })
         .collect();
@@ -230,12 +244,13 @@ fn the_manual_names_every_method_and_parameter() {
 }
 
 #[test]
-fn dispatch_knows_the_methods_of_the_table() {
-    let table: Vec<&str> = METHODS.iter().map(|method| method.name).collect();
-    assert!(table.is_sorted(), "the table of methods is sorted");
-    let mut known = dispatched(&read("src/rpc/dispatch.rs"));
-    known.sort();
-    assert_eq!(known, table);
+fn every_method_is_found_in_the_table() {
+    for method in METHODS {
+        let found = find(method.name).map(|found| found.name);
+        assert_eq!(found, Some(method.name), "the table of methods is sorted");
+    }
+    let requests = read("src/api/requests.rs");
+    assert_eq!(requests.matches("\" => ").count(), METHODS.len());
 }
 
 #[test]
@@ -327,6 +342,8 @@ fn planted_breaches_are_found() {
         ),
         ("src/engine/a.rs", "// SAFETY: none.\nunsafe fn f() {}"),
         ("src/rpc/a.rs", "use crate::sys;"),
+        ("src/api/a.rs", "use crate::engine::Signal;"),
+        ("src/api/a.rs", "use std::io;"),
         ("src/rpc/a.rs", "fn f() { crate::config::load(); }"),
         ("src/rpc/mod.rs", "use super::reactor::Reactor;"),
         ("src/rpc/a.rs", "use mio::net::UnixStream;"),
@@ -422,8 +439,6 @@ fn what_only_looks_like_a_breach_is_none() {
             ("c.d".to_owned(), params(&["w", "z"]))
         ]
     );
-    let source = "match request.method.as_str() {\n  \"a.b\" => 1,\n  \"c.d\" | \"e.f\" => {\n    \"no.method\"\n  }\n  \"g.h\"\n  | \"i.j\" => 2,\n  _ => \"unknown method\"\n  \"k.l\" => 3\n";
-    assert_eq!(dispatched(source), ["a.b", "c.d", "e.f", "g.h", "i.j"]);
 }
 
 /// Arrows that turn round, and packages that a ring may not know.
@@ -585,32 +600,6 @@ fn manual_methods(page: &str) -> Vec<(String, BTreeSet<String>)> {
         }
     }
     methods
-}
-
-/// The strings that are arms of the match over the method's name.
-fn dispatched(source: &str) -> Vec<String> {
-    let from = source
-        .find("match request.method.as_str()")
-        .expect("a match over the method's name");
-    let length = source[from..]
-        .find("\"unknown method\"")
-        .expect("an arm for unknown methods");
-    let mut found = Vec::new();
-    for line in source[from..from + length].lines() {
-        let line = line.trim().trim_start_matches("| ");
-        let arm = line.split(" =>").next().unwrap_or_default();
-        let names: Vec<&str> = arm.split(" | ").collect();
-        let quoted = |name: &&str| name.len() > 2 && name.starts_with('"') && name.ends_with('"');
-        let ends = line.contains("\" =>") || line.ends_with('"');
-        if ends && names.iter().all(quoted) && !names.iter().any(|name| name.contains(' ')) {
-            let next =
-                &source[from..][source[from..].find(line).expect("this very line") + line.len()..];
-            if line.contains("\" =>") || next.trim_start().starts_with('|') {
-                found.extend(names.iter().map(|name| name.trim_matches('"').to_owned()));
-            }
-        }
-    }
-    found
 }
 
 /// The targets of a Makefile.

@@ -343,6 +343,11 @@ pub const COMMANDS: &[Command] = &[
                 "LEVEL",
                 "error, warn, info, debug, trace or off (environment: ZINIT_LOG_LEVEL)",
             ),
+            long(
+                "access",
+                "FILE",
+                "who may do what is said here; /etc/zinit/access.toml if absent",
+            ),
             plain(
                 "pid1-mode",
                 "use the directories and the socket of a whole machine",
@@ -370,6 +375,11 @@ pub const COMMANDS: &[Command] = &[
                 "log-level",
                 "LEVEL",
                 "error, warn, info, debug, trace or off (environment: ZINIT_LOG_LEVEL)",
+            ),
+            long(
+                "access",
+                "FILE",
+                "who may do what is said here; /etc/zinit/access.toml if absent",
             ),
             plain(
                 "prefix",

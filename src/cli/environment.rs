@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 const SYSTEM_SOCKET: &str = "/run/zinit.sock";
 /// Service files of a machine's administrator.
 const SYSTEM_CONFIG_DIR: &str = "/etc/zinit/services";
+/// Who may do what with a server.
+const ACCESS_FILE: &str = "/etc/zinit/access.toml";
 /// Service files of a machine's image.
 const SYSTEM_OWN_DIR: &str = "/etc/zinit/system";
 
@@ -66,6 +68,11 @@ impl Env {
 
     pub(super) fn system_dir(pid1_mode: bool) -> Option<PathBuf> {
         pid1_mode.then(|| SYSTEM_OWN_DIR.into())
+    }
+
+    /// The file that says who may do what.
+    pub(super) fn access_file() -> PathBuf {
+        ACCESS_FILE.into()
     }
 
     /// The directory of a machine's or a container's own services.

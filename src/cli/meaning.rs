@@ -203,6 +203,7 @@ pub(super) fn server(typed: &Typed, env: &Env) -> Meaning {
         config_dir: path("config-dir").unwrap_or_else(|| env.config_dir(pid1_mode)),
         system_dir: Env::system_dir(pid1_mode),
         socket: path("socket").unwrap_or_else(|| env.server_socket(pid1_mode)),
+        access: path("access").unwrap_or_else(Env::access_file),
         log_level: log_level(typed, env)?,
         pid1_mode,
     }))
@@ -225,6 +226,7 @@ pub(super) fn init(typed: &Typed, env: &Env) -> Meaning {
         config_dir: path("config-dir").unwrap_or_else(|| env.config_dir(true)),
         system_dir: Env::own_dir(),
         socket: path("socket").unwrap_or_else(|| env.server_socket(true)),
+        access: path("access").unwrap_or_else(Env::access_file),
         log_level,
         prefix: typed.has("prefix"),
         grace: time(typed, "grace")?,

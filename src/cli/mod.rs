@@ -78,6 +78,8 @@ pub struct ServerOptions {
     pub system_dir: Option<PathBuf>,
     /// The socket to listen on.
     pub socket: PathBuf,
+    /// The file that says who may do what.
+    pub access: PathBuf,
     /// `error`, `warn`, `info`, `debug`, `trace` or `off`.
     pub log_level: String,
     /// Behave as the server of a machine's PID 1.
@@ -95,6 +97,8 @@ pub struct InitOptions {
     pub system_dir: PathBuf,
     /// The socket to listen on.
     pub socket: PathBuf,
+    /// The file that says who may do what.
+    pub access: PathBuf,
     /// The level of the log.
     pub log_level: Option<String>,
     /// Lines of output begin with the name of their service.

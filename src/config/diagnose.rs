@@ -10,13 +10,14 @@ use serde_json::{Value, json};
 use toml::de::{DeTable, DeValue};
 
 use super::file;
-use super::keys::{self, KEYS, Key, REQUIRED, SERVICE_SECTIONS, TARGET_SECTIONS};
+use super::keys::{self, KEYS, Key, REQUIRED, SERVICE_SECTIONS, TARGET_SECTIONS, XINET_SECTIONS};
 use super::probe::{Address, Url};
 use super::sections::Destination;
 use super::suggest::nearest;
 use super::text;
-use crate::engine::Spec;
+use super::xinet;
 use crate::engine::spec::Probe;
+use crate::engine::{ProxySpec, Spec};
 
 /// More problems in one file are not told one by one; nobody mends a hundred keys without a second look.
 pub(super) const PROBLEMS_MAX: usize = 100;
@@ -140,8 +141,16 @@ fn write_plain(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
     Ok(())
 }
 
-/// The spec a text says, if no error keeps it from being used, and all that is wrong with the text.
-pub(super) fn review(path: &Path, text: &str) -> (Option<Spec>, Vec<Problem>) {
+/// What a file says.
+pub(crate) enum Meant {
+    /// A service or a target.
+    Service(Box<Spec>),
+    /// A proxy.
+    Proxy(ProxySpec),
+}
+
+/// What a text says, if no error keeps it from being used, and all that is wrong with the text.
+pub(super) fn review(path: &Path, text: &str) -> (Option<Meant>, Vec<Problem>) {
     let source = match Source::parse(path, text) {
         Ok(source) => source,
         Err(problem) => return (None, vec![*problem]),
@@ -151,8 +160,21 @@ pub(super) fn review(path: &Path, text: &str) -> (Option<Spec>, Vec<Problem>) {
         source,
         problems: Vec::new(),
     };
-    let spec = review.spec();
-    (spec, review.finish())
+    let meant = review.meant();
+    (meant, review.finish())
+}
+
+/// Reads a text that is TOML.
+pub(super) fn parse_toml<'a>(path: &Path, text: &'a str) -> Result<DeTable<'a>, Box<Problem>> {
+    DeTable::parse(text)
+        .map(toml::Spanned::into_inner)
+        .map_err(|error| {
+            let problem = Problem::error(path, error.message());
+            Box::new(match error.span() {
+                Some(span) => problem.at(text.as_bytes(), span.start),
+                None => problem,
+            })
+        })
 }
 
 /// A text that is TOML, with the place of each key.
@@ -164,30 +186,16 @@ pub(super) struct Source<'a> {
 
 impl<'a> Source<'a> {
     pub(super) fn parse(path: &'a Path, text: &'a str) -> Result<Self, Box<Problem>> {
-        match DeTable::parse(text) {
-            Ok(table) => Ok(Self {
-                path,
-                text,
-                table: table.into_inner(),
-            }),
-            Err(error) => {
-                let problem = Problem::error(path, error.message());
-                let offset = error.span().map(|span| span.start);
-                Err(Box::new(
-                    offset.into_iter().fold(problem, |problem, offset| {
-                        problem.at(text.as_bytes(), offset)
-                    }),
-                ))
-            }
-        }
+        let table = parse_toml(path, text)?;
+        Ok(Self { path, text, table })
     }
 
     fn form(&self) -> Form {
-        let is_target = !self.table.contains_key("service") && self.table.contains_key("target");
-        if is_target {
-            Form::Target
-        } else {
-            Form::Service
+        let has = |section| self.table.contains_key(section);
+        match (has("service"), has("target"), has("xinet")) {
+            (false, true, _) => Form::Target,
+            (false, false, true) => Form::Xinet,
+            (_, _, _) => Form::Service,
         }
     }
 
@@ -238,6 +246,7 @@ impl<'a> Source<'a> {
 enum Form {
     Service,
     Target,
+    Xinet,
 }
 
 impl Form {
@@ -245,16 +254,18 @@ impl Form {
         match self {
             Self::Service => &SERVICE_SECTIONS,
             Self::Target => &TARGET_SECTIONS,
+            Self::Xinet => &XINET_SECTIONS,
         }
     }
 
     /// The first thing that keeps a document from being read.
     fn refusal(self, document: &Value) -> Option<String> {
-        let read = match self {
-            Self::Service => file::read_service(document),
-            Self::Target => file::read_target(document),
+        let error = match self {
+            Self::Service => file::read_service(document).err(),
+            Self::Target => file::read_target(document).err(),
+            Self::Xinet => xinet::read(document).err(),
         };
-        read.err().map(|error| error.to_string())
+        error.map(|error| error.to_string())
     }
 
     /// The least document with that key.
@@ -262,6 +273,7 @@ impl Form {
         let mut document = match self {
             Self::Service => json!({"service": {"name": "x", "exec": "x"}}),
             Self::Target => json!({"target": {"name": "x"}}),
+            Self::Xinet => return xinet::document_with(key, value),
         };
         if section == "health" {
             document["health"] = json!({"type": "tcp", "target": "x"});
@@ -278,20 +290,24 @@ struct Review<'a> {
 }
 
 impl Review<'_> {
-    fn spec(&mut self) -> Option<Spec> {
+    fn meant(&mut self) -> Option<Meant> {
         self.unknown();
         if !self.has_form() {
             return None;
         }
         let document = text::to_json(&self.source.table);
+        let service = |spec| Meant::Service(Box::new(spec));
         let read = match self.form {
-            Form::Service => file::read_service(&document),
-            Form::Target => file::read_target(&document),
+            Form::Service => file::read_service(&document).map(|read| read.map(service)),
+            Form::Target => file::read_target(&document).map(|read| read.map(service)),
+            Form::Xinet => xinet::read(&document).map(|read| read.map(Meant::Proxy)),
         };
         match read {
-            Ok(Ok(spec)) => {
-                self.notes(&spec);
-                return Some(spec);
+            Ok(Ok(meant)) => {
+                if let Meant::Service(spec) = &meant {
+                    self.notes(spec);
+                }
+                return Some(meant);
             }
             Ok(Err(faults)) => {
                 for fault in faults.into_iter().take(PROBLEMS_MAX) {
@@ -361,11 +377,21 @@ impl Review<'_> {
                     None,
                 );
             }
-            (Form::Target, known) if SERVICE_SECTIONS.contains(&known) => {
-                self.warn(&[known], "has no meaning in a target file, ignored", None);
+            (_, "xinet") => {
+                self.warn(
+                    &["xinet"],
+                    "ignored, because a proxy has a file of its own",
+                    None,
+                );
+            }
+            (Form::Target | Form::Xinet, known) if SERVICE_SECTIONS.contains(&known) => {
+                self.warn(&[known], "has no meaning in such a file, ignored", None);
             }
             (form, unknown) => {
-                let near = nearest(unknown, &mut SERVICE_SECTIONS.into_iter().chain(["target"]));
+                let near = nearest(
+                    unknown,
+                    &mut SERVICE_SECTIONS.into_iter().chain(["target", "xinet"]),
+                );
                 let hint = near.map(|near| format!("did you mean '[{near}]'?"));
                 self.warn(
                     &[unknown],
@@ -384,10 +410,9 @@ impl Review<'_> {
             let message = if is_empty {
                 "the file is empty"
             } else {
-                "no [service] or [target] section"
+                "no [service], [target] or [xinet] section"
             };
-            let hint =
-                "a service has [service] with name and exec, a target has [target] with name";
+            let hint = "a service has [service] with name and exec, a target has [target] with name, a proxy [xinet]";
             let problem = Problem::error(path, message).at(text.as_bytes(), 0);
             self.problems.push(problem.with_hint(Some(hint.to_owned())));
             return false;

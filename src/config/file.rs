@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use super::rules::{self, SetError};
 use super::sections::{
     self, FormatText, HooksSection, LimitsSection, OnUnhealthyText, ReadinessSection,
-    ResourcesSection,
+    ResourcesSection, SocketSection,
 };
 use super::words::{List, Loose, OneOrList};
 use crate::engine::Signal;
@@ -122,6 +122,8 @@ pub(super) struct ServiceConfig {
     pub(super) limits: LimitsSection,
     #[serde(default)]
     pub(super) resources: ResourcesSection,
+    #[serde(default)]
+    pub(super) socket: SocketSection,
     #[serde(default)]
     pub(super) logging: LoggingSection,
 }
@@ -341,6 +343,7 @@ impl From<ServiceConfig> for Spec {
             env: service.env,
             env_file: service.env_file.0,
             env_inherit: service.env_inherit,
+            sockets: config.socket.sockets(),
             oneshot: service.oneshot || readiness == Readiness::Exit,
             ports: service.ports,
             kill_others: service.kill_others,
@@ -507,6 +510,7 @@ impl ServiceConfig {
             hooks: (&spec.hooks).into(),
             limits: LimitsSection::of(&program.limits),
             resources: (&program.resources).into(),
+            socket: (&program.sockets).into(),
             logging: (&spec.logging).into(),
         }
     }

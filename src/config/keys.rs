@@ -1,4 +1,4 @@
-//! Every key of a service or target file: one table for the diagnosis, the written file and the manual.
+//! Every key of a service, target or proxy file: one table for the diagnosis, the written file and the manual.
 //!
 //! The order is that of a written file. A test compares the table with what the mirror in
 //! `file.rs` reads and writes, another with the manual page, so none of the three can drift.
@@ -22,7 +22,7 @@ pub struct Key {
 pub const REQUIRED: &str = "required";
 
 /// The sections of a service file.
-pub const SERVICE_SECTIONS: [&str; 9] = [
+pub const SERVICE_SECTIONS: [&str; 10] = [
     "service",
     "dependencies",
     "lifecycle",
@@ -31,11 +31,15 @@ pub const SERVICE_SECTIONS: [&str; 9] = [
     "hooks",
     "limits",
     "resources",
+    "socket",
     "logging",
 ];
 
 /// The sections of a target file.
 pub const TARGET_SECTIONS: [&str; 2] = ["target", "dependencies"];
+
+/// The sections of a proxy file.
+pub const XINET_SECTIONS: [&str; 1] = ["xinet"];
 
 /// All keys.
 pub const KEYS: &[Key] = &[
@@ -485,6 +489,30 @@ pub const KEYS: &[Key] = &[
         "1 to 10000",
         "share of the disks; 100 is usual",
     ),
+    socket(
+        "listen",
+        "empty",
+        "address or array of addresses",
+        "sockets that are opened for it, and that it finds open",
+    ),
+    socket(
+        "names",
+        "empty",
+        "array of strings",
+        "what it knows them by; else the name of the service",
+    ),
+    socket(
+        "mode",
+        "none",
+        "octal string",
+        "mode of a Unix socket; 0666 if absent",
+    ),
+    socket(
+        "activation",
+        "false",
+        "boolean",
+        "started when somebody connects, not before",
+    ),
     logging(
         "buffer_lines",
         "1000",
@@ -512,6 +540,38 @@ pub const KEYS: &[Key] = &[
         "raw, prefixed or json",
         "as what, but to syslog",
     ),
+    xinet("name", REQUIRED, "name", "unique name of the proxy"),
+    xinet(
+        "listen",
+        REQUIRED,
+        "address or array of addresses",
+        "where it listens",
+    ),
+    xinet("backend", REQUIRED, "address", "where the service listens"),
+    xinet(
+        "service",
+        REQUIRED,
+        "name",
+        "the service it starts and stops",
+    ),
+    xinet(
+        "connect_timeout",
+        "30",
+        "seconds",
+        "a client may wait so long for the service",
+    ),
+    xinet(
+        "idle_timeout",
+        "0",
+        "seconds",
+        "without a client for so long, the service is stopped; 0 is never",
+    ),
+    xinet(
+        "single_connection",
+        "false",
+        "boolean",
+        "one client at a time; others are turned away",
+    ),
 ];
 
 /// Is that key of that section in the table?
@@ -535,4 +595,4 @@ macro_rules! sections {
     };
 }
 
-sections!(service target dependencies lifecycle readiness health hooks limits resources logging);
+sections!(service target dependencies lifecycle readiness health hooks limits resources socket logging xinet);

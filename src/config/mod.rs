@@ -6,6 +6,8 @@
 //! | `text.rs`     | TOML to JSON value and back                                     |
 //! | `file.rs`     | the mirror of a file, read and written                          |
 //! | `rules.rs`    | what must be true beyond the form                               |
+//! | `xinet.rs`    | proxies                                                         |
+//! | `access.rs`   | the access file: who may do what                                |
 //! | `keys.rs`     | the table of all keys                                           |
 //! | `diagnose.rs` | problems: file, line, column, key, message, hint                |
 //! | `check.rs`    | what only several files together, or the machine, can tell      |
@@ -16,6 +18,7 @@
 //! It promises that one bad file hurts nothing but itself, that no file can make it wait (only
 //! regular files are opened) or grow without bound, and that it prints and logs nothing.
 
+mod access;
 mod check;
 mod cmdline;
 mod diagnose;
@@ -32,6 +35,7 @@ mod syslog;
 mod template;
 mod text;
 mod words;
+mod xinet;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -40,12 +44,13 @@ use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+pub use access::{Access, Right, Rule, load_access};
 pub use check::{check, check_beside};
 pub use cmdline::{KernelLine, Level};
 pub use diagnose::{Problem, Severity};
 pub use exec::{find_program, words};
 pub use file::{from_value, to_value};
-pub use keys::{KEYS, Key, REQUIRED, SERVICE_SECTIONS, TARGET_SECTIONS};
+pub use keys::{KEYS, Key, REQUIRED, SERVICE_SECTIONS, TARGET_SECTIONS, XINET_SECTIONS};
 pub use notify::{Saying, sayings};
 pub use probe::{Address, Url, http_status};
 pub use rules::SetError;
@@ -54,9 +59,11 @@ pub use store::{remove, sync, write};
 pub use syslog::{SyslogLine, syslog_line, to_syslog};
 pub use template::{instance, is_template, template_of};
 pub use text::to_toml;
+pub use xinet::{ProxyError, proxy_from_value, write_proxy};
 
-use crate::engine::Spec;
 use crate::engine::spec::Class;
+use crate::engine::{ProxySpec, Spec};
+pub(crate) use diagnose::Meant;
 use diagnose::Source;
 
 /// Largest file that is read. A service file with ten thousand dependencies has 200 KB.
@@ -90,6 +97,8 @@ pub struct ConfigFile {
 pub struct Loaded {
     /// The files that are used, system files first, else sorted by file name. No name occurs twice.
     pub files: Vec<ConfigFile>,
+    /// Proxies, each with its file. No name occurs twice.
+    pub proxies: Vec<(PathBuf, ProxySpec)>,
     /// All that is wrong, in the order of the files.
     pub problems: Vec<Problem>,
     /// Files that are there and cannot be used. Files whose name another one took are not among them.
@@ -120,10 +129,53 @@ pub fn load(dirs: &Dirs) -> Result<Loaded, Box<Problem>> {
 /// Reads one file: the spec unless an error keeps it from being used, and all that is wrong.
 #[must_use]
 pub fn load_file(path: &Path) -> (Option<Spec>, Vec<Problem>) {
+    service_of(path, load_any(path))
+}
+
+/// Like [`load_file`], of a text that is already read; `path` is what problems name.
+#[must_use]
+pub fn parse(path: &Path, text: &str) -> (Option<Spec>, Vec<Problem>) {
+    service_of(path, diagnose::review(path, text))
+}
+
+fn service_of(
+    path: &Path,
+    (meant, mut problems): (Option<Meant>, Vec<Problem>),
+) -> (Option<Spec>, Vec<Problem>) {
+    let spec = match meant {
+        Some(Meant::Service(spec)) => Some(*spec),
+        Some(Meant::Proxy(_)) => {
+            let hint = "give it to zinit xinet set --file".to_owned();
+            let problem = Problem::error(path, "a proxy, not a service");
+            problems.push(problem.with_hint(Some(hint)));
+            None
+        }
+        None => None,
+    };
+    (spec, problems)
+}
+
+/// Reads one file of any kind.
+fn load_any(path: &Path) -> (Option<Meant>, Vec<Problem>) {
     match read(path) {
-        Ok(text) => parse(path, &text),
+        Ok(text) => diagnose::review(path, &text),
         Err(problem) => (None, vec![*problem]),
     }
+}
+
+/// Reads one proxy file: the proxy unless an error keeps it from being used, and all that is wrong.
+#[must_use]
+pub fn load_proxy(path: &Path) -> (Option<ProxySpec>, Vec<Problem>) {
+    let (meant, mut problems) = load_any(path);
+    let spec = match meant {
+        Some(Meant::Proxy(spec)) => Some(spec),
+        Some(Meant::Service(_)) => {
+            problems.push(Problem::error(path, "a service, not a proxy"));
+            None
+        }
+        None => None,
+    };
+    (spec, problems)
 }
 
 /// How many service files a check of `target` is about: those of a directory, or the one file.
@@ -134,12 +186,6 @@ pub fn count(target: &Path) -> usize {
     } else {
         1
     }
-}
-
-/// Like [`load_file`], of a text that is already read; `path` is what problems name.
-#[must_use]
-pub fn parse(path: &Path, text: &str) -> (Option<Spec>, Vec<Problem>) {
-    diagnose::review(path, text)
 }
 
 /// The service files of a directory, sorted.
@@ -196,11 +242,12 @@ impl Loading {
     }
 
     fn add(&mut self, path: PathBuf, class: Option<Class>) {
-        let (spec, problems) = load_file(&path);
+        let (meant, problems) = load_any(&path);
         self.loaded.problems.extend(problems);
-        let Some(mut spec) = spec else {
-            self.loaded.broken.push(path);
-            return;
+        let mut spec = match meant {
+            Some(Meant::Service(spec)) => *spec,
+            Some(Meant::Proxy(proxy)) => return self.add_proxy(path, proxy),
+            None => return self.loaded.broken.push(path),
         };
         if let Some(first) = self.by_name.get(&spec.name) {
             let problem = self.taken(&path, &spec, *first);
@@ -211,6 +258,20 @@ impl Loading {
         self.by_name
             .insert(spec.name.clone(), self.loaded.files.len());
         self.loaded.files.push(ConfigFile { path, spec });
+    }
+
+    fn add_proxy(&mut self, path: PathBuf, proxy: ProxySpec) {
+        let mut known = self.loaded.proxies.iter();
+        if let Some((first, _)) = known.find(|(_, known)| known.name == proxy.name) {
+            let other = first.display();
+            let message = format!(
+                "'{}' is already the name of the proxy {other}; this file is not used",
+                proxy.name
+            );
+            self.loaded.problems.push(Problem::error(&path, message));
+            return;
+        }
+        self.loaded.proxies.push((path, proxy));
     }
 
     fn taken(&self, path: &Path, spec: &Spec, first: usize) -> Problem {

@@ -9,12 +9,12 @@ use super::file::{
     DependenciesSection, HealthSection, LifecycleSection, LoggingSection, ProbeText, ServiceConfig,
     ServiceSection, TargetConfig,
 };
-use super::sections::{self, HooksSection};
+use super::sections::{self, HooksSection, SocketSection};
 use super::template::is_template;
 use super::words::{List, Loose, OneOrList};
-use crate::engine::Signal;
 use crate::engine::confine::{IoPriority, Rlimit};
 use crate::engine::spec::{Exec, Readiness};
+use crate::engine::{Address, Signal};
 
 /// Longest name: the file `NAME.toml` is made of it, and a file name has 255 bytes at most.
 pub(super) const NAME_MAX_BYTES: usize = 255 - ".toml".len();
@@ -68,6 +68,7 @@ pub(super) fn service(config: &ServiceConfig) -> Vec<Fault> {
     }
     faults.hooks(&config.hooks);
     faults.confinement(config);
+    faults.sockets(&config.socket);
     faults.logging(&config.logging);
     faults.dependencies(&config.dependencies, &config.service.name);
     faults.found
@@ -291,6 +292,13 @@ impl Faults {
             Ok(Readiness::Fd(fd)) if !(3..=1023).contains(&fd) => {
                 self.add("readiness", "fd", format!("{fd} must be 3 to 1023"));
             }
+            Ok(Readiness::Fd(fd))
+                if usize::try_from(fd - 3)
+                    .is_ok_and(|place| place < config.socket.listen.0.len()) =>
+            {
+                let what = format!("{fd} is that of a socket; they begin with 3");
+                self.add("readiness", "fd", what);
+            }
             Ok(Readiness::Exit) => {}
             Ok(_) if oneshot => {
                 self.add("readiness", "type", "of a oneshot can only be exit");
@@ -366,6 +374,52 @@ impl Faults {
         for (key, value, read, takes) in all {
             let value = value.as_ref().map(|Loose(text)| text.as_str());
             self.readable("resources", key, value, |text| read(text).is_some(), takes);
+        }
+    }
+
+    fn sockets(&mut self, socket: &SocketSection) {
+        /// Sockets of one service: their names and numbers have to fit its environment.
+        const MOST: usize = 64;
+        let (listen, names) = (&socket.listen.0, &socket.names.0);
+        for text in listen {
+            if let Err(error) = Address::parse(text) {
+                self.add("socket", "listen", error);
+            }
+        }
+        if listen.len() > MOST {
+            self.add(
+                "socket",
+                "listen",
+                format!("has more than {MOST} addresses"),
+            );
+        }
+        if names.len() > listen.len() {
+            self.add(
+                "socket",
+                "names",
+                "has more names than listen has addresses",
+            );
+        }
+        let is_fit = |name: &&String| {
+            let mut bytes = name.bytes();
+            !name.is_empty()
+                && name.len() <= 255
+                && bytes.all(|byte| byte.is_ascii_graphic() && byte != b':')
+        };
+        for name in names.iter().filter(|name| !is_fit(name)) {
+            let what = format!("'{name}' must be printable, without blanks and colons");
+            self.add("socket", "names", what);
+        }
+        let mode = socket.mode.as_ref().map(|Loose(text)| text.as_str());
+        self.readable(
+            "socket",
+            "mode",
+            mode,
+            |text| sections::umask(text).is_some(),
+            "octal, at most 0777",
+        );
+        if socket.activation && listen.is_empty() {
+            self.add("socket", "listen", "is required by activation");
         }
     }
 

@@ -14,9 +14,10 @@ use super::file::{ServiceSection, exec_text};
 use super::words::{List, Loose};
 use crate::engine::confine::{Capabilities, Identity, IoPriority, Limit, Resources, Rlimit, bytes};
 use crate::engine::spec::{
-    Exec, Expect, Follow, Format, HookSpec, Hooks, OnUnhealthy, Readiness, Statuses, SuccessExit,
+    Exec, Expect, Follow, Format, HookSpec, Hooks, OnUnhealthy, Readiness, Sockets, Statuses,
+    SuccessExit,
 };
-use crate::engine::{Exit, Signal};
+use crate::engine::{Address, Exit, Signal};
 
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -31,6 +32,15 @@ pub(super) struct ResourcesSection {
     pub(super) cpu_weight: Option<Loose>,
     pub(super) cpu_max: Option<Loose>,
     pub(super) io_weight: Option<Loose>,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct SocketSection {
+    pub(super) listen: List,
+    pub(super) names: List,
+    pub(super) mode: Option<Loose>,
+    pub(super) activation: bool,
 }
 
 #[derive(Default, Serialize, Deserialize)]
@@ -364,6 +374,29 @@ impl From<&Resources> for ResourcesSection {
             cpu_weight: text(resources.cpu_weight),
             cpu_max: resources.cpu_max.map(|value| Loose(format!("{value}%"))),
             io_weight: text(resources.io_weight),
+        }
+    }
+}
+
+impl SocketSection {
+    pub(super) fn sockets(self) -> Sockets {
+        let address = |text: &String| Address::parse(text).ok();
+        Sockets {
+            listen: self.listen.0.iter().filter_map(address).collect(),
+            names: self.names.0,
+            mode: self.mode.and_then(|Loose(text)| umask(&text)),
+            activation: self.activation,
+        }
+    }
+}
+
+impl From<&Sockets> for SocketSection {
+    fn from(sockets: &Sockets) -> Self {
+        Self {
+            listen: List(sockets.listen.iter().map(ToString::to_string).collect()),
+            names: List(sockets.names.clone()),
+            mode: sockets.mode.map(|mode| Loose(format!("{mode:04o}"))),
+            activation: sockets.activation,
         }
     }
 }

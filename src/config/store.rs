@@ -16,16 +16,22 @@ use crate::engine::Spec;
 /// Whatever kept the new file from being written; the old one is then untouched.
 pub fn write(dir: &Path, spec: &Spec) -> io::Result<PathBuf> {
     let path = dir.join(format!("{}.toml", spec.name));
-    let draft = dir.join(format!(".{}.new", spec.name));
-    let written =
-        write_draft(&draft, &path, &to_toml(spec)).and_then(|()| fs::rename(&draft, &path));
+    replace(&path, &to_toml(spec))?;
+    Ok(path)
+}
+
+/// Puts a text in the place of a file.
+pub(super) fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let draft = path.with_file_name(format!(".{stem}.new"));
+    let written = write_draft(&draft, path, text).and_then(|()| fs::rename(&draft, path));
     if let Err(error) = written {
         // The draft may not even exist; the first error is the one to tell.
         let _ = fs::remove_file(&draft);
         return Err(error);
     }
-    sync(dir);
-    Ok(path)
+    path.parent().into_iter().for_each(sync);
+    Ok(())
 }
 
 /// Removes a service file; one that is already gone is fine. [`sync`] makes it last.

@@ -17,7 +17,14 @@ const DEPTH_MAX: usize = 4;
 
 /// Sections that zinit 0.3.9 did not have, and what it did not have of the others. There a default is
 /// left out, so that a file is not longer than it was.
-const SINCE: [&str; 5] = ["readiness", "hooks", "limits", "resources", "logging"];
+const SINCE: [&str; 6] = [
+    "readiness",
+    "hooks",
+    "limits",
+    "resources",
+    "socket",
+    "logging",
+];
 const LATER: [&str; 18] = [
     "tty",
     "groups",
@@ -42,14 +49,18 @@ const LATER: [&str; 18] = [
 /// Writes the file that says the spec.
 #[must_use]
 pub fn to_toml(spec: &Spec) -> String {
-    let document = file::document(spec);
+    write(&file::document(spec))
+}
+
+/// Writes a file as its document says.
+pub(super) fn write(document: &Value) -> String {
     let mut out = String::new();
     let mut section = "";
     for key in KEYS {
         let value = &document[key.section][key.name];
         let is_later = SINCE.contains(&key.section) || LATER.contains(&key.name);
         let is_kept = key.name == "buffer_lines" || !is_later;
-        if value.is_null() || (!is_kept && is_default(key.name, value, key.default, &document)) {
+        if value.is_null() || (!is_kept && is_default(key.name, value, key.default, document)) {
             continue;
         }
         if key.section != section {

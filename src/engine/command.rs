@@ -77,6 +77,7 @@ impl Supervisor {
                     self.service(*id)
                         .is_some_and(|service| service.spec.status == Status::Start)
                 });
+                let all = self.attend(&all, out);
                 self.start(&all, false, true, out);
                 self.bulk(&all, Goal::Start, answer, out);
             }
@@ -99,6 +100,7 @@ impl Supervisor {
                 answer.now(outcome, out);
             }
             Command::Boot { services } => {
+                let services = self.attend(&services, out);
                 self.start(&services, false, true, out);
                 self.bulk(&services, Goal::Start, answer, out);
             }
@@ -193,6 +195,20 @@ impl Supervisor {
         }
     }
 
+    /// Has those of them that start when somebody connects wait for that; gives the others.
+    fn attend(&mut self, ids: &[ServiceId], out: &mut Vec<Action>) -> Vec<ServiceId> {
+        let activated = |id: &ServiceId| self.service(*id).is_some_and(|s| s.spec.is_activated());
+        let (called, others): (Vec<_>, Vec<_>) = ids.iter().copied().partition(activated);
+        for id in called {
+            self.change(id, out, |service, _| {
+                if service.want == Want::Down {
+                    service.want = Want::Call;
+                }
+            });
+        }
+        others
+    }
+
     fn stop(&mut self, roots: &[ServiceId], out: &mut Vec<Action>) {
         let closure = self.with_requirers(roots);
         // A target in between comes back by itself when what it requires does.
@@ -255,7 +271,7 @@ impl Supervisor {
     ) -> Outcome {
         let (mut added, mut changed, mut removed, mut refused) =
             (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let mut starts = Vec::new();
+        let (mut starts, mut calls) = (Vec::new(), Vec::new());
         if let Some(keep) = keep {
             let mut named: BTreeSet<&str> = BTreeSet::new();
             named.extend(specs.iter().map(|spec| &*spec.name));
@@ -291,7 +307,11 @@ impl Supervisor {
                             .is_some_and(|other| other.want == Want::Up)
                 });
                 let wanted = start && spec.status == Status::Start;
-                starts.extend(Some(id).filter(|_| required || wanted));
+                if required {
+                    starts.push(id);
+                } else {
+                    calls.extend(Some(id).filter(|_| wanted));
+                }
                 placed.push(id);
                 added.push(name);
                 continue;
@@ -305,7 +325,9 @@ impl Supervisor {
             }
             match service.want {
                 Want::Gone => returned.push(id),
-                Want::Up | Want::Cycle | Want::Down if service.spec == *spec => continue,
+                Want::Up | Want::Cycle | Want::Down | Want::Call if service.spec == *spec => {
+                    continue;
+                }
                 Want::Up | Want::Cycle => {
                     let known = Rc::clone(&service.spec);
                     let new = spec
@@ -317,6 +339,7 @@ impl Supervisor {
                     mended.push(id);
                 }
                 Want::Down => {}
+                Want::Call => calls.push(id),
             }
             self.replace(now, id, spec, out);
             placed.push(id);
@@ -328,11 +351,12 @@ impl Supervisor {
             let wanted = self
                 .service(id)
                 .is_some_and(|service| service.spec.status == Status::Start);
-            starts.extend(Some(id).filter(|_| wanted));
+            calls.extend(Some(id).filter(|_| wanted));
         }
         for id in mended {
             self.change(id, out, |service, _| service.mended());
         }
+        starts.extend(self.attend(&calls, out));
         starts
             .sort_unstable_by_key(|id| self.service(*id).map(|service| service.spec.name.clone()));
         starts.dedup();

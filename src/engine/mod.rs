@@ -9,6 +9,7 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
+mod address;
 mod budget;
 mod care;
 mod command;
@@ -16,6 +17,7 @@ pub mod confine;
 mod errand;
 mod gate;
 mod graph;
+pub mod proxy;
 mod pull;
 mod restart;
 mod service;
@@ -29,8 +31,10 @@ mod time;
 mod timer;
 mod waiter;
 
+pub use address::Address;
 pub use care::{Care, Health};
 pub use graph::{Graph, LinkKind, cycles};
+pub use proxy::ProxySpec;
 pub use restart::Restarts;
 pub use service::Service;
 pub use signal::{Signal, UnknownSignal};
@@ -177,6 +181,8 @@ pub enum Step {
     Setuid,
     /// Its capabilities.
     Capabilities,
+    /// Opening the sockets it is to find.
+    Sockets,
     /// Its working directory.
     Chdir,
     /// Running the program.
@@ -287,6 +293,11 @@ pub enum Event {
     },
     /// After a sweep: nothing of the service is left.
     Cleared {
+        /// The service.
+        service: ServiceId,
+    },
+    /// Somebody connects to a socket of this service.
+    Called {
         /// The service.
         service: ServiceId,
     },
@@ -416,6 +427,13 @@ pub enum Action {
         pid: Pid,
         /// The signal.
         signal: Signal,
+    },
+    /// A connection to one of its sockets starts the service from now on, or does not any more.
+    Attend {
+        /// The service.
+        service: ServiceId,
+        /// Which of the two.
+        awaits: bool,
     },
     /// Send its `reload_signal` to the main process.
     Refresh {

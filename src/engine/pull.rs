@@ -81,6 +81,26 @@ impl Service {
         }
     }
 
+    /// Does a connection to one of its sockets start it? Only where it rests, and only as long as
+    /// nobody has stopped it.
+    #[must_use]
+    pub fn awaits_call(&self) -> bool {
+        let rests = match self.state {
+            State::Inactive | State::Exited { .. } | State::Failed { .. } => true,
+            State::Blocked { .. }
+            | State::Preparing { .. }
+            | State::Forking
+            | State::Spawning { .. }
+            | State::Starting { .. }
+            | State::Running { .. }
+            | State::Stopping { .. }
+            | State::Clearing { .. }
+            | State::Trailing { .. }
+            | State::Backoff { .. } => false,
+        };
+        rests && self.spec.is_activated() && matches!(self.want, Want::Up | Want::Call)
+    }
+
     /// Its spec changed: a failure that this may mend is forgotten, so that a corrected file needs
     /// no second command.
     pub(super) fn mended(&mut self) {
@@ -170,7 +190,7 @@ impl Service {
                 | State::Spawning { .. }
                 | State::Starting { .. }
                 | State::Running { .. },
-                Want::Cycle | Want::Down | Want::Gone,
+                Want::Cycle | Want::Down | Want::Call | Want::Gone,
             ) => {
                 if gate.requirers_idle {
                     self.stop(now, gate, id, out);
@@ -188,9 +208,9 @@ impl Service {
                 State::Failed {
                     why: Failure::StopTimeout,
                 },
-                Want::Down,
+                Want::Down | Want::Call,
             )
-            | (State::Inactive | State::Exited { .. }, Want::Down | Want::Gone)
+            | (State::Inactive | State::Exited { .. }, Want::Down | Want::Call | Want::Gone)
             | (State::Exited { .. } | State::Failed { .. }, Want::Up)
             | (
                 State::Preparing { .. }
@@ -208,7 +228,7 @@ impl Service {
             ) => {}
             (
                 State::Blocked { .. } | State::Backoff { .. } | State::Failed { .. },
-                Want::Down | Want::Gone,
+                Want::Down | Want::Call | Want::Gone,
             ) => {
                 self.state = State::Inactive;
             }

@@ -642,7 +642,7 @@ impl Service {
     /// The last of a run is gone: by policy and want, what comes next?
     fn ended(&mut self, now: Time, end: End) {
         self.state = match self.want {
-            Want::Down | Want::Gone => State::Exited { end },
+            Want::Down | Want::Call | Want::Gone => State::Exited { end },
             Want::Cycle => State::Blocked {
                 hold: Hold::Waiting,
             },

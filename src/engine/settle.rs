@@ -26,6 +26,7 @@ impl Supervisor {
         };
         let (from, want, before) = (service.state, service.want, service.face());
         let care = service.care;
+        let awaited = service.awaits_call();
         // The announcement comes before the deeds that the change brings about.
         let announced = out.len();
         f(service, out);
@@ -53,6 +54,13 @@ impl Supervisor {
                     to,
                 },
             );
+        }
+        let awaits = self.service(id).is_some_and(Service::awaits_call);
+        if awaits != awaited {
+            out.push(Action::Attend {
+                service: id,
+                awaits,
+            });
         }
         let failed = matches!(to, State::Failed { .. }) && !matches!(from, State::Failed { .. });
         if failed && self.phase == Phase::Serving && self.is_critical(id) {

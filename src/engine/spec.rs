@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::address::Address;
 use super::confine::{Identity, Limit, Resources};
 use super::{Exit, Signal};
 
@@ -80,6 +81,21 @@ pub struct Program {
     pub kill_others: bool,
     /// It waits while a process runs whose name contains one of these (case-insensitive).
     pub process_filters: Vec<String>,
+    /// Sockets that are opened for it, and that it finds open.
+    pub sockets: Sockets,
+}
+
+/// `[socket]` of a service file.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Sockets {
+    /// Where is listened.
+    pub listen: Vec<Address>,
+    /// What it knows them by (`LISTEN_FDNAMES`); the name of the service where there is none.
+    pub names: Vec<String>,
+    /// Mode of a Unix socket.
+    pub mode: Option<u32>,
+    /// It is started when somebody connects, not before.
+    pub activation: bool,
 }
 
 /// What `exec` says. A line with shell syntax is run by `/bin/sh -c`, plain words directly.
@@ -461,6 +477,13 @@ impl Spec {
         self.program().is_some_and(|program| program.oneshot)
     }
 
+    /// Is it started when somebody connects?
+    #[must_use]
+    pub fn is_activated(&self) -> bool {
+        self.program()
+            .is_some_and(|program| program.sockets.activation)
+    }
+
     /// The ports it declares.
     #[must_use]
     pub fn ports(&self) -> &[u16] {
@@ -504,6 +527,7 @@ impl Spec {
             ports: Vec::new(),
             kill_others: false,
             process_filters: Vec::new(),
+            sockets: Sockets::default(),
         };
         Self {
             kind: Kind::Program(Box::new(program)),

@@ -212,6 +212,8 @@ pub enum Want {
     Cycle,
     /// Down.
     Down,
+    /// Down until somebody connects to one of its sockets.
+    Call,
     /// Down, then removed.
     Gone,
 }

@@ -233,6 +233,7 @@ impl Supervisor {
                 self.hurry(now, service, out);
                 self.bound(now, service, out);
             }
+            Event::Called { service } => self.called(service, out),
             Event::Deadline => self.deadline(now, out),
         }
         self.settle(now, out);
@@ -304,7 +305,7 @@ impl Supervisor {
                     | State::Stopping { .. }
                     | State::Clearing { .. }
                     | State::Trailing { .. }
-                    | State::Backoff { .. } => found.want == Want::Down,
+                    | State::Backoff { .. } => matches!(found.want, Want::Down | Want::Call),
                 })
             };
             let found = self.find(&name).filter(may);
@@ -312,6 +313,14 @@ impl Supervisor {
                 self.start(&[id], true, true, out);
                 self.settle(now, out);
             }
+        }
+    }
+
+    /// Somebody connects to a service. One that was stopped, or is on its way, is not started.
+    fn called(&mut self, id: ServiceId, out: &mut Vec<Action>) {
+        let awaits = self.service(id).is_some_and(Service::awaits_call);
+        if awaits && !self.is_closing() {
+            self.start(&[id], true, true, out);
         }
     }
 
@@ -395,7 +404,15 @@ impl Supervisor {
         let face = self.service(id).map(Service::face);
         self.spread(id, face, None);
         if let Some(service) = self.service_mut(id) {
+            let awaited = service.awaits_call();
             let before = std::mem::replace(&mut service.spec, Rc::clone(spec));
+            let awaits = service.awaits_call();
+            if awaits != awaited {
+                out.push(Action::Attend {
+                    service: id,
+                    awaits,
+                });
+            }
             let cares = |spec: &Spec| (spec.health.clone(), spec.watchdog);
             if cares(&before) != cares(spec) {
                 self.change(id, out, |service, out| service.care_changes(now, id, out));

@@ -51,7 +51,7 @@ impl Goal {
         match self {
             Self::Start => match want {
                 Want::Cycle => None,
-                Want::Down | Want::Gone => Some(Err(Verdict::Superseded)),
+                Want::Down | Want::Call | Want::Gone => Some(Err(Verdict::Superseded)),
                 Want::Up => match state {
                     State::Running { .. } => reached(!service.spec().is_oneshot()),
                     State::Exited {
@@ -80,7 +80,7 @@ impl Goal {
             },
             Self::Stop => match want {
                 Want::Up | Want::Cycle => Some(Err(Verdict::Superseded)),
-                Want::Down | Want::Gone => match state {
+                Want::Down | Want::Call | Want::Gone => match state {
                     State::Failed { .. } => Some(Err(Verdict::Failed)),
                     State::Inactive | State::Exited { .. } => Some(Ok(())),
                     State::Blocked { .. }

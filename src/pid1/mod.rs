@@ -33,6 +33,8 @@ pub struct Options {
     pub config_dir: PathBuf,
     /// Where clients connect.
     pub socket: PathBuf,
+    /// Says who may do what.
+    pub access: PathBuf,
     /// The level of the log.
     pub log_level: Option<String>,
     /// Lines of output begin with the name of their service.
@@ -187,6 +189,7 @@ fn react(options: &Options, role: Role, helper: Option<Pid>) -> std::io::Result<
         },
         socket: options.socket.clone(),
         role,
+        access: options.access.clone(),
     })?;
     if is_machine {
         // The loop has given every signal its default disposition.

@@ -10,10 +10,14 @@ use super::clients::ClientId;
 use super::files::Read;
 use super::role::Role;
 use super::{PREDECESSOR_PATIENCE, Reactor, child, command};
+use crate::api::{
+    Added, CgroupStats, ChildInfo, Children, Granted, LogLine as Told, LogStream, Output, Pressure,
+    Stats, to_value,
+};
 use crate::config::{self, SetError};
 use crate::engine::spec::{Exec, KillMode, Program};
-use crate::engine::{Command, Hold, ServiceId, Signal, Spec, State};
-use crate::rpc::{Ask, Code, Form, LogQuery, LogShape, Refusal};
+use crate::engine::{Address, Command, Hold, ServiceId, Signal, Spec, State};
+use crate::rpc::{Ask, Bulk, Code, Form, LogQuery, LogShape, Refusal};
 use crate::rpc::{
     text,
     why::{self, FilterMatch, Outside},
@@ -47,8 +51,8 @@ impl Reactor {
             }
             Ask::DeleteAll(wait) => return self.delete_all(client, request, wait).err().map(Err),
             Ask::Reload => return self.reload(Some((client, request))).err().map(Err),
-            Ask::Stats(id) => Ok(self.stats(id)),
-            Ask::Children(id) => Ok(self.children(id)),
+            Ask::Stats(id) => Ok(to_value(&self.stats(id))),
+            Ask::Children(id) => Ok(to_value(&self.children(id))),
             Ask::Why(id) => self.why(id),
             Ask::Logs(query) => Ok(self.logs(&query)),
             Ask::Follow(_) if self.clients.is_batch(client) => Err(Refusal::new(
@@ -64,7 +68,7 @@ impl Reactor {
                 let output = text::debug_state(&self.supervisor, clock::now(), |pid| {
                     families.children(pid).into_iter().map(child).collect()
                 });
-                Ok(json!({"output": output}))
+                Ok(to_value(&Output { output }))
             }
             Ask::ProcessTree(id) => {
                 let Some(service) = self.supervisor.service(id) else {
@@ -75,9 +79,11 @@ impl Reactor {
                     .map(|pid| self.families.descendants(pid))
                     .unwrap_or_default();
                 let family: Vec<_> = family.into_iter().map(child).collect();
-                Ok(json!({"output": text::process_tree(&service.spec().name, pid, &family)}))
+                let output = text::process_tree(&service.spec().name, pid, &family);
+                Ok(to_value(&Output { output }))
             }
-            Ask::System(verb) => self.system(verb).map(|()| json!({"ok": true})),
+            Ask::Xinet(ask) => self.xinet(ask),
+            Ask::System(verb) => self.system(verb).map(|()| to_value(&Granted { ok: true })),
         })
     }
 
@@ -88,12 +94,13 @@ impl Reactor {
         if !self.files.may_be_absent() {
             self.files.make_dir()?;
         }
-        let (read, problem) = match self.files.read() {
+        let (mut read, problem) = match self.files.read() {
             Ok(read) => (read, None),
             Err(problem) if is_machine => (Read::default(), Some(problem.to_string())),
             Err(problem) => return Err(io::Error::other(problem.to_string())),
         };
         report(&read.problems);
+        let proxies = (std::mem::take(&mut read.proxies), Vec::new());
         if !left.is_empty() {
             let spec = |name: &str| read.specs.iter().find(|spec| &*spec.name == name);
             let mode =
@@ -113,6 +120,12 @@ impl Reactor {
             keep: read.keep,
             start: !is_machine,
         }));
+        // Who starts early may connect to who starts late.
+        self.deeds_left = 0;
+        self.handle_inbox();
+        self.open_sockets();
+        self.open_proxies(proxies);
+        self.deeds_left = self.deeds_a_turn();
         Ok(problem)
     }
 
@@ -122,12 +135,14 @@ impl Reactor {
             Err(problem) => Some(problem.to_string()),
             Ok(read) => {
                 report(&read.problems);
+                self.open_proxies((read.proxies, read.gone_proxies));
                 self.inbox.push_back(command(Command::Reload {
                     specs: read.specs,
                     keep: read.keep,
                     start: false,
                 }));
                 self.handle_inbox();
+                self.open_sockets();
                 None
             }
         }
@@ -138,11 +153,13 @@ impl Reactor {
         &mut self,
         asker: Option<(ClientId, Option<&Value>)>,
     ) -> Result<(), Refusal> {
+        self.read_access();
         let read = self
             .files
             .read()
             .map_err(|problem| Refusal::new(Code::Internal, problem.to_string()))?;
         report(&read.problems);
+        self.open_proxies((read.proxies, read.gone_proxies));
         let reload = Command::Reload {
             specs: read.specs,
             keep: read.keep,
@@ -151,6 +168,7 @@ impl Reactor {
         let Some((client, request)) = asker else {
             self.inbox.push_back(command(reload));
             self.handle_inbox();
+            self.open_sockets();
             return Ok(());
         };
         let (errors, warnings) = read
@@ -165,6 +183,7 @@ impl Reactor {
             warnings: texts(warnings),
         };
         self.command(client, request.cloned(), reload, None, form);
+        self.open_sockets();
         Ok(())
     }
 
@@ -206,12 +225,13 @@ impl Reactor {
         wait: Option<Option<Duration>>,
     ) -> Result<(), Refusal> {
         self.delete_files(&self.supervisor.users())?;
-        let form = Form::Bulk("deleted");
+        let form = Form::Bulk(Bulk::Deleted);
         self.command(client, request.cloned(), Command::RemoveAll, wait, form);
         Ok(())
     }
 
     fn set(&mut self, params: Value) -> Answer {
+        let is_ephemeral = params.get("ephemeral") == Some(&Value::Bool(true));
         let spec = config::from_value(params).map_err(|error| match error {
             SetError::Parse(text) => Refusal::new(Code::InvalidParams, text),
             SetError::Invalid(errors) => Refusal::new(Code::ValidationFailed, "Validation failed")
@@ -224,12 +244,16 @@ impl Reactor {
             ));
         }
         self.check_settable(&spec)?;
-        let path = self.files.write(&spec).map_err(|(path, error)| {
-            Refusal::new(
-                Code::PersistFailed,
-                format!("Failed to write {}: {error}", path.display()),
-            )
-        })?;
+        let path = if is_ephemeral {
+            self.files.keep(&spec);
+            None
+        } else {
+            let written = self.files.write(&spec);
+            Some(written.map_err(|(path, error)| {
+                let text = format!("Failed to write {}: {error}", path.display());
+                Refusal::new(Code::PersistFailed, text)
+            })?)
+        };
         let name = spec.name.to_string();
         let warnings = self.stale_run(&spec);
         let all = &self.supervisor;
@@ -252,7 +276,11 @@ impl Reactor {
             made.push(spec);
             self.put(made);
         }
-        Ok(json!({"name": name, "path": path, "warnings": warnings}))
+        Ok(to_value(&Added {
+            name,
+            path: path.map(|path| path.display().to_string()),
+            warnings,
+        }))
     }
 
     /// What a new definition does not change at once.
@@ -323,11 +351,16 @@ impl Reactor {
         found.is_none().then_some(first)
     }
 
-    fn stats(&mut self, id: ServiceId) -> Value {
+    fn stats(&mut self, id: ServiceId) -> Stats {
         let state = self.supervisor.service(id).map(|service| service.state());
         let stat = state.and_then(State::pid).and_then(procfs::stat);
         let (Some(stat), Some(state)) = (stat, state) else {
-            return json!({"pid": 0, "memory_bytes": 0, "cpu_percent": 0.0});
+            return Stats {
+                pid: 0,
+                memory_bytes: 0,
+                cpu_percent: 0.0,
+                cgroup: None,
+            };
         };
         let now = clock::now();
         let begin = state.since().unwrap_or(now);
@@ -343,18 +376,15 @@ impl Reactor {
         } else {
             0.0
         };
-        let mut object = json!({
-            "pid": stat.pid.number(),
-            "memory_bytes": stat.pages * procfs::page_bytes(),
-            "cpu_percent": percent,
-        });
-        if let Some(usage) = self.cgroups.usage(&self.name(id)) {
-            object["cgroup"] = shown(&usage);
+        Stats {
+            pid: stat.pid.number(),
+            memory_bytes: stat.pages * procfs::page_bytes(),
+            cpu_percent: percent,
+            cgroup: self.cgroups.usage(&self.name(id)).as_ref().map(shown),
         }
-        object
     }
 
-    fn children(&mut self, id: ServiceId) -> Value {
+    fn children(&mut self, id: ServiceId) -> Children {
         let pid = self
             .supervisor
             .service(id)
@@ -363,8 +393,14 @@ impl Reactor {
             .map(|pid| self.families.descendants(pid))
             .unwrap_or_default();
         family.reverse();
-        let one = |stat: procfs::Stat| json!({"pid": stat.pid.number(), "name": stat.name, "memory_bytes": stat.pages * procfs::page_bytes()});
-        json!({"children": family.into_iter().map(one).collect::<Vec<_>>()})
+        let one = |stat: procfs::Stat| ChildInfo {
+            pid: stat.pid.number(),
+            name: stat.name,
+            memory_bytes: stat.pages * procfs::page_bytes(),
+        };
+        Children {
+            children: family.into_iter().map(one).collect(),
+        }
     }
 
     fn why(&mut self, id: ServiceId) -> Answer {
@@ -383,13 +419,13 @@ impl Reactor {
             None => Outside::default(),
         };
         let service = self.supervisor.service(id).ok_or_else(not_found)?;
-        Ok(why::why(&self.supervisor, id, service, &outside))
+        Ok(to_value(&why::why(&self.supervisor, id, service, &outside)))
     }
 
     pub(super) fn logs(&self, query: &LogQuery) -> Value {
         let wanted = |at_ms: u64, stream: Stream| {
-            let streams = query.stream.as_deref();
-            at_ms >= query.since_ms && streams.is_none_or(|wanted| wanted == stream.name())
+            let wanted = query.stream.is_none_or(|wanted| wanted == told(stream));
+            at_ms >= query.since_ms && wanted
         };
         let (chosen, most) = match &query.services {
             Some(services) => (services.clone(), query.lines.min(MOST_LINES)),
@@ -423,11 +459,11 @@ impl Reactor {
                 let (at_ms, stream) = (line.at_ms, line.stream.name());
                 json!(format!("{at_ms} [{stream}] {from}{}", line.content))
             }
-            LogShape::Object => json!({
-                "timestamp_ms": line.at_ms,
-                "service": name,
-                "stream": line.stream.name(),
-                "content": line.content,
+            LogShape::Object => to_value(&Told {
+                timestamp_ms: line.at_ms,
+                service: name.to_string(),
+                stream: told(line.stream),
+                content: line.content.clone(),
             }),
         };
         last.iter().map(shown).collect()
@@ -435,7 +471,13 @@ impl Reactor {
 
     /// What outside our services keeps this one from starting.
     pub(super) fn outside(&self, id: ServiceId, program: &Program) -> Outside {
-        let port = program.ports.iter().find_map(|port| ports::holder(*port));
+        // Where a socket is opened for it, the server itself listens.
+        let own = |port: &u16| {
+            let mut listen = program.sockets.listen.iter();
+            listen.any(|address| matches!(address, Address::Tcp(own) if own.port() == *port))
+        };
+        let mut ports = program.ports.iter().filter(|port| !own(port));
+        let port = ports.find_map(|port| ports::holder(*port));
         let port = port.map(|held| {
             let by = match held.owner {
                 Some((pid, name)) => format!("external process: {name} (PID {pid})"),
@@ -507,24 +549,32 @@ fn merged(
 }
 
 /// What the processes of a service use together, as far as the kernel tells.
-fn shown(usage: &Usage) -> Value {
-    let mut object = json!({});
-    let numbers = [
-        ("memory_bytes", usage.memory_bytes),
-        ("pids", usage.pids),
-        ("cpu_usec", usage.cpu_usec),
-    ];
-    for (name, number) in numbers {
-        if let Some(number) = number {
-            object[name] = json!(number);
-        }
-    }
-    for (what, hundredths) in &usage.pressure {
+fn shown(usage: &Usage) -> CgroupStats {
+    let pressure = |what: &str| {
+        let (_, hundredths) = usage.pressure.iter().find(|(known, _)| *known == what)?;
         #[expect(clippy::cast_precision_loss, reason = "at most ten thousand")]
         let percent = *hundredths as f64 / 100.0;
-        object["pressure"][what] = json!(percent);
+        Some(percent)
+    };
+    CgroupStats {
+        memory_bytes: usage.memory_bytes,
+        pids: usage.pids,
+        cpu_usec: usage.cpu_usec,
+        pressure: (!usage.pressure.is_empty()).then(|| Pressure {
+            cpu: pressure("cpu"),
+            memory: pressure("memory"),
+            io: pressure("io"),
+        }),
     }
-    object
+}
+
+/// A stream as the wire knows it.
+pub(super) const fn told(stream: Stream) -> LogStream {
+    match stream {
+        Stream::Stdout => LogStream::Stdout,
+        Stream::Stderr => LogStream::Stderr,
+        Stream::Syslog => LogStream::Syslog,
+    }
 }
 
 fn report(problems: &[config::Problem]) {

@@ -363,6 +363,7 @@ pub fn shell(terminal: &Path) -> Option<Launch> {
         dir: Some(c"/".to_owned()),
         stdio: Stdio::Terminal(text(terminal.as_os_str())?),
         confine: None,
-        pass: None,
+        pass: Vec::new(),
+        listens: false,
     })
 }

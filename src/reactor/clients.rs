@@ -9,6 +9,7 @@ use mio::{Interest, Registry, Token};
 use serde_json::Value;
 
 use crate::rpc::{Code, Frames, Incoming, Line, MAX_LINE_BYTES, Refusal, Request, parse, reply};
+use crate::sys::peer::Peer;
 
 /// Connections at once. With all in use, the one that was idle longest makes room.
 const MOST_CLIENTS: usize = 256;
@@ -58,6 +59,7 @@ struct Client {
     output: Vec<u8>,
     written: usize,
     heard: u64,
+    peer: Peer,
 }
 
 impl Clients {
@@ -89,6 +91,7 @@ impl Clients {
             token(slot),
             Interest::READABLE | Interest::WRITABLE,
         )?;
+        let peer = Peer::of(&stream)?;
         self.serial += 1;
         self.moment += 1;
         self.slots[slot] = Some(Client {
@@ -103,6 +106,7 @@ impl Clients {
             output: Vec::new(),
             written: 0,
             heard: self.moment,
+            peer,
         });
         self.busy.push(ClientId {
             slot,
@@ -311,6 +315,14 @@ impl Clients {
     #[must_use]
     pub(super) fn is_busy(&self) -> bool {
         !self.busy.is_empty()
+    }
+
+    /// Who it is.
+    #[must_use]
+    pub(super) fn peer(&self, id: ClientId) -> Option<&Peer> {
+        let client = self.slots.get(id.slot)?.as_ref();
+        let client = client.filter(|client| client.serial == id.serial)?;
+        Some(&client.peer)
     }
 
     /// Lets a client go.

@@ -90,11 +90,22 @@ impl Reactor {
         self.said.remove(service);
         self.successors.remove(service);
         self.strangers.remove(service);
-        let stdio = self.stdio(spec, program);
+        let sockets = match self.sockets_of(service, program) {
+            Ok(sockets) => sockets,
+            Err(error) => {
+                let scarce = false;
+                return Event::ForkFailed {
+                    service,
+                    error,
+                    scarce,
+                };
+            }
+        };
+        let given = (self.stdio(spec, program), sockets);
         let registry = self.poll.registry();
         match self
             .runs
-            .spawn(service, spec, stdio, &mut self.families, registry)
+            .spawn(service, spec, given, &mut self.families, registry)
         {
             Ok(pid) => {
                 self.note_in_ledger(service, pid);

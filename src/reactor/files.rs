@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use crate::config::{self, Dirs, Loaded, Problem, SetError};
-use crate::engine::Spec;
 use crate::engine::spec::{Exec, RestartPolicy};
+use crate::engine::{ProxySpec, Spec};
 
 /// Where services come from.
 #[derive(Debug)]
@@ -20,6 +20,10 @@ pub(super) struct Files {
     templates: BTreeMap<Rc<str>, Spec>,
     /// Instances that somebody asked for by name.
     asked_for: BTreeSet<Rc<str>>,
+    /// Services that have no file, or another definition than it.
+    ephemeral: BTreeMap<Rc<str>, Rc<Spec>>,
+    /// The files of proxies.
+    proxies: BTreeMap<Rc<str>, PathBuf>,
 }
 
 /// What reading the directories brought.
@@ -31,6 +35,10 @@ pub(super) struct Read {
     pub(super) keep: Vec<Rc<str>>,
     /// What is wrong or odd, in order.
     pub(super) problems: Vec<Problem>,
+    /// Proxies that are in order.
+    pub(super) proxies: Vec<ProxySpec>,
+    /// Proxies that had a file and have none any more.
+    pub(super) gone_proxies: Vec<Rc<str>>,
 }
 
 /// Services beyond which no more instances are made.
@@ -78,6 +86,8 @@ impl Files {
             paths: BTreeMap::new(),
             templates: BTreeMap::new(),
             asked_for: BTreeSet::new(),
+            ephemeral: BTreeMap::new(),
+            proxies: BTreeMap::new(),
         }
     }
 
@@ -121,6 +131,7 @@ impl Files {
             files,
             problems,
             broken,
+            proxies,
         } = config::load(&self.dirs)?;
         let before = std::mem::take(&mut self.paths);
         let mut specs = Vec::with_capacity(files.len());
@@ -144,17 +155,48 @@ impl Files {
                 keep.push(name);
             }
         }
+        for (name, spec) in &self.ephemeral {
+            specs.retain(|known: &Rc<Spec>| known.name != *name);
+            specs.push(Rc::clone(spec));
+        }
+        let (proxies, gone_proxies) = self.take_proxies(proxies, &broken);
         let mut problems = problems;
         self.add_instances(&mut specs, &mut problems);
         let mut read = Read {
             specs,
             keep,
             problems,
+            proxies,
+            gone_proxies,
         };
         if let Some(words) = &self.main {
             read.add_main(words, self.paths.get(MAIN));
         }
         Ok(read)
+    }
+
+    /// The proxies of files, and those that had one. A broken file keeps its proxy as it is.
+    fn take_proxies(
+        &mut self,
+        read: Vec<(PathBuf, ProxySpec)>,
+        broken: &[PathBuf],
+    ) -> (Vec<ProxySpec>, Vec<Rc<str>>) {
+        let before = std::mem::take(&mut self.proxies);
+        let (paths, specs): (Vec<_>, Vec<_>) = read.into_iter().unzip();
+        let names = specs.iter().map(|spec: &ProxySpec| Rc::clone(&spec.name));
+        self.proxies = names.zip(paths).collect();
+        let mut gone = Vec::new();
+        for (name, path) in before {
+            if self.proxies.contains_key(&name) {
+                continue;
+            }
+            if broken.contains(&path) {
+                self.proxies.insert(name, path);
+            } else {
+                gone.push(name);
+            }
+        }
+        (specs, gone)
     }
 
     /// Adds the instances that services require or want, and those that were asked for.
@@ -244,6 +286,51 @@ impl Files {
         config::is_template(template) && self.templates.contains_key(template)
     }
 
+    /// Keeps a definition in memory; the file of the service, if it has one, stays as it is.
+    pub(super) fn keep(&mut self, spec: &Spec) {
+        let name = Rc::clone(&spec.name);
+        self.ephemeral.insert(name, Rc::new(spec.clone()));
+    }
+
+    /// The services whose definition is in memory only.
+    #[must_use]
+    pub(super) fn ephemeral(&self) -> &BTreeMap<Rc<str>, Rc<Spec>> {
+        &self.ephemeral
+    }
+
+    /// Writes the file of a proxy, in place of the one it has.
+    ///
+    /// # Errors
+    /// With one sentence, if it can't be written; the old file is as it was.
+    pub(super) fn write_proxy(&mut self, spec: &ProxySpec) -> Result<(), String> {
+        let dir = &self.dirs.services;
+        let written = std::fs::create_dir_all(dir).and_then(|()| config::write_proxy(dir, spec));
+        let path = written.map_err(|error| {
+            format!("failed to write the file of proxy '{}': {error}", spec.name)
+        })?;
+        let old = self.proxies.insert(Rc::clone(&spec.name), path.clone());
+        if let Some(old) = old.filter(|old| *old != path)
+            && let Err(error) = config::remove(&old)
+        {
+            log::warn!("{}: {error}", old.display());
+        }
+        Ok(())
+    }
+
+    /// Deletes the file of a proxy, if it has one.
+    ///
+    /// # Errors
+    /// With one sentence; the file is as it was.
+    pub(super) fn delete_proxy(&mut self, name: &str) -> Result<(), String> {
+        let Some(path) = self.proxies.get(name) else {
+            return Ok(());
+        };
+        config::remove(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        config::sync(&self.dirs.services);
+        self.proxies.remove(name);
+        Ok(())
+    }
+
     /// Writes the file of a service, in place of the one it has.
     ///
     /// # Errors
@@ -263,6 +350,7 @@ impl Files {
         {
             log::warn!("{}: {error}", old.display());
         }
+        self.ephemeral.remove(&spec.name);
         Ok(path)
     }
 
@@ -287,6 +375,7 @@ impl Files {
 
     fn delete_one(&mut self, name: &str) -> Result<(), String> {
         self.asked_for.remove(name);
+        self.ephemeral.remove(name);
         let Some(path) = self.paths.get(name) else {
             return Ok(());
         };

@@ -6,8 +6,10 @@ use std::rc::Rc;
 use serde_json::{Value, json};
 
 use super::Reactor;
+use super::asks::told;
 use super::clients::ClientId;
 use super::sinks::Tapped;
+use crate::api::{Gap, Granted, HealthChange, LogLine, LogStream, Removal, StateChange, to_value};
 use crate::engine::{ServiceId, State};
 use crate::rpc::{FollowQuery, LogQuery, LogShape, Stream as Of, view};
 use crate::sys::clock;
@@ -19,19 +21,19 @@ pub(super) struct Follower {
     of: Of,
     /// Of these services, or of all.
     names: Option<Vec<String>>,
-    stream: Option<String>,
+    stream: Option<LogStream>,
     /// What it has missed.
     lost: u64,
 }
 
 impl Follower {
-    fn is_for(&self, of: Of, name: &str, stream: Option<&str>) -> bool {
+    fn is_for(&self, of: Of, name: &str, stream: Option<LogStream>) -> bool {
         let named = self.names.as_ref().is_none_or(|names| {
             let mut names = names.iter();
             names.any(|known| known == name)
         });
-        let streams = (self.stream.as_deref(), stream);
-        self.of == of && named && streams.0.is_none_or(|wanted| streams.1 == Some(wanted))
+        let streamed = self.stream.is_none_or(|wanted| stream == Some(wanted));
+        self.of == of && named && streamed
     }
 }
 
@@ -40,13 +42,13 @@ impl Reactor {
     pub(super) fn follow(&mut self, client: ClientId, request: Option<&Value>, query: FollowQuery) {
         // What is still to be told to others is not told to this one: it has it from the past.
         self.distribute();
-        self.clients
-            .answer(client, request, &Ok(json!({"ok": true})));
+        let granted = to_value(&Granted { ok: true });
+        self.clients.answer(client, request, &Ok(granted));
         let past = match query.of {
             Of::Logs => self.logs(&LogQuery {
                 services: query.services,
                 lines: query.lines,
-                stream: query.stream.clone(),
+                stream: query.stream,
                 since_ms: query.since_ms,
                 shape: LogShape::Object,
             }),
@@ -88,12 +90,12 @@ impl Reactor {
             return;
         }
         for line in self.runs.sinks.take_tap() {
-            let (name, stream) = (Rc::clone(&line.name), line.stream.name());
+            let (name, stream) = (Rc::clone(&line.name), told(line.stream));
             self.tell(Of::Logs, &name, Some(stream), "logs.line", || shown(line));
         }
         for (name, stream, count) in self.runs.sinks.take_missed() {
             let mut followers = self.followers.iter_mut();
-            let stream = Some(stream.name());
+            let stream = Some(told(stream));
             while let Some(follower) = followers.find(|one| one.is_for(Of::Logs, &name, stream)) {
                 follower.lost += count;
             }
@@ -117,7 +119,7 @@ impl Reactor {
         &mut self,
         of: Of,
         name: &str,
-        stream: Option<&str>,
+        stream: Option<LogStream>,
         method: &str,
         params: impl FnOnce() -> Value,
     ) {
@@ -153,36 +155,52 @@ impl Reactor {
         let name = Rc::clone(&found.spec().name);
         let state = view::state_in(&self.supervisor, service, found.spec(), to);
         let (from, to) = (view::word(from), view::word(to));
-        let at_ms = clock::unix_ms();
-        let params =
-            json!({"service": name, "from": from, "to": to, "state": state, "timestamp_ms": at_ms});
+        let change = StateChange {
+            service: name.to_string(),
+            from,
+            to,
+            state,
+            timestamp_ms: clock::unix_ms(),
+        };
         // Steps within what the wire calls one state are no news.
         if from != to {
-            self.tell(Of::Events, &name, None, "events.state", || params);
+            self.tell(Of::Events, &name, None, "events.state", || {
+                to_value(&change)
+            });
         }
     }
 
     /// A service is healthy now, or is not.
     pub(super) fn announce_health(&mut self, service: ServiceId, healthy: bool) {
         let name = self.name(service);
-        let at_ms = clock::unix_ms();
-        let params = json!({"service": name, "healthy": healthy, "timestamp_ms": at_ms});
-        self.tell(Of::Events, &name, None, "events.health", || params);
+        let change = HealthChange {
+            service: name.to_string(),
+            healthy,
+            timestamp_ms: clock::unix_ms(),
+        };
+        self.tell(Of::Events, &name, None, "events.health", || {
+            to_value(&change)
+        });
     }
 
     /// A service is no more.
     pub(super) fn announce_removal(&mut self, name: &str) {
-        let params = json!({"service": name, "timestamp_ms": clock::unix_ms()});
-        self.tell(Of::Events, name, None, "events.removed", || params);
+        let removal = Removal {
+            service: name.to_owned(),
+            timestamp_ms: clock::unix_ms(),
+        };
+        self.tell(Of::Events, name, None, "events.removed", || {
+            to_value(&removal)
+        });
     }
 }
 
 fn shown(line: Tapped) -> Value {
-    json!({
-        "timestamp_ms": line.at_ms,
-        "service": &*line.name,
-        "stream": line.stream.name(),
-        "content": line.content,
+    to_value(&LogLine {
+        timestamp_ms: line.at_ms,
+        service: line.name.to_string(),
+        stream: told(line.stream),
+        content: line.content,
     })
 }
 
@@ -191,7 +209,7 @@ fn gap(of: Of, lost: u64) -> Vec<u8> {
         Of::Logs => "logs.gap",
         Of::Events => "events.gap",
     };
-    note(method, &json!({ "lost": lost }))
+    note(method, &to_value(&Gap { lost }))
 }
 
 /// A notification (JSON-RPC 2.0, section 4.1), as a line.

@@ -41,7 +41,15 @@ impl Environment {
         // The mark is set for each service; the server's own must not stand beside it. Nor must
         // what the server's own supervisor told it and nobody else.
         let own = |name: &OsString| {
-            let told = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", MARK];
+            let told = [
+                "NOTIFY_SOCKET",
+                "WATCHDOG_USEC",
+                "WATCHDOG_PID",
+                "LISTEN_PID",
+                "LISTEN_FDS",
+                "LISTEN_FDNAMES",
+                MARK,
+            ];
             told.iter().any(|known| name == known)
         };
         let own = std::env::vars_os().filter(|(name, _)| !own(name));
@@ -105,7 +113,8 @@ impl Environment {
                 .transpose()?,
             stdio,
             confine: confine(program, cgroup),
-            pass: None,
+            pass: Vec::new(),
+            listens: false,
         })
     }
 
@@ -184,6 +193,17 @@ pub(super) fn told(
     });
     all.extend(status.map(|status| ("EXIT_STATUS", status)));
     all
+}
+
+/// How many sockets a program finds, and what they are (`sd_listen_fds(3)`).
+pub(super) fn listen_variables(spec: &Spec, program: &Program) -> [(&'static str, String); 2] {
+    let sockets = &program.sockets;
+    let name = |place: usize| sockets.names.get(place).map_or(&*spec.name, String::as_str);
+    let names: Vec<&str> = (0..sockets.listen.len()).map(name).collect();
+    [
+        ("LISTEN_FDS", names.len().to_string()),
+        ("LISTEN_FDNAMES", names.join(":")),
+    ]
 }
 
 fn confine(program: &Program, cgroup: Option<Cgroup>) -> Option<Box<Confine>> {

@@ -3,6 +3,7 @@
 //! **Perform before you poll.** Every action of a turn is performed, and every fact it yields is
 //! handled, before the loop waits again. What a client is told is already true.
 
+mod access;
 mod asks;
 mod boot;
 mod clients;
@@ -17,15 +18,19 @@ mod hear;
 mod journal;
 mod keeper;
 mod launch;
+mod links;
 mod place;
 mod probes;
+mod proxies;
 mod reads;
 mod role;
 mod runs;
 mod serve;
 mod ship;
 mod sinks;
+mod sockets;
 mod syslog;
+mod xinet;
 
 use std::collections::VecDeque;
 use std::io::{self};
@@ -38,6 +43,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll};
 use serde_json::Value;
 
+use self::access::Doorkeeper;
 use self::boot::Boot;
 pub use self::boot::shell;
 use self::clients::{ClientId, Clients};
@@ -50,8 +56,10 @@ use self::follow::Follower;
 use self::forward::Forward;
 use self::place::Place;
 use self::probes::Probes;
+use self::proxies::Proxies;
 pub use self::role::{Container, Ending, Machine, Role};
 use self::runs::Runs;
+use self::sockets::Sockets;
 use crate::config::Dirs;
 use crate::engine::{
     Action, Command, Event, Outcome, Patience, Pid, ServiceId, Signal, State, Supervisor, Table,
@@ -79,6 +87,8 @@ pub struct Options {
     pub socket: PathBuf,
     /// What the server is to the system.
     pub role: Role,
+    /// Says who may do what.
+    pub access: PathBuf,
 }
 
 /// Dead children in one turn; the sockets are looked at between.
@@ -124,6 +134,8 @@ pub struct Reactor {
     cgroups: Rc<Cgroups>,
     errands: Errands,
     probes: Probes,
+    sockets: Sockets,
+    proxies: Proxies,
     /// What services said of their runs.
     said: Table<Said>,
     /// Who is to be the main process of a service, once it is our child.
@@ -133,6 +145,7 @@ pub struct Reactor {
     /// Where programs send lines for the system's log.
     syslog: Option<Datagrams>,
     clients: Clients,
+    doorkeeper: Doorkeeper,
     /// Clients that are told of what happens.
     followers: Vec<Follower>,
     files: Files,
@@ -256,11 +269,14 @@ impl Reactor {
             cgroups,
             errands: Errands::default(),
             probes: Probes::default(),
+            sockets: Sockets::default(),
+            proxies: Proxies::default(),
             said: Table::default(),
             successors: Table::default(),
             strangers: Table::default(),
             syslog,
             clients: Clients::default(),
+            doorkeeper: Doorkeeper::new(options.access),
             followers: Vec::new(),
             files: Files::new(options.dirs, main),
             tickets: Vec::new(),
@@ -273,6 +289,7 @@ impl Reactor {
             connections_wait: false,
             halted: false,
         };
+        reactor.read_access();
         let problem = reactor.load(&left)?;
         if let Some(door) = &reactor.door {
             log::info!("listening on {}", door.listener.path().display());
@@ -303,6 +320,7 @@ impl Reactor {
             self.families.next_look(),
             self.runs.next_look(),
             self.next_tick(),
+            self.proxies.next_look(),
         ];
         self.alarm.arm(deadlines.into_iter().flatten().min())?;
         let busy = self.runs.is_busy()
@@ -310,6 +328,7 @@ impl Reactor {
             || self.more_dead
             || self.more_connections
             || self.more_logged
+            || self.proxies.is_busy()
             || !self.deeds.is_empty();
         match self.poll.poll(events, busy.then_some(Duration::ZERO)) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
@@ -344,6 +363,9 @@ impl Reactor {
                     let gone = event.is_read_closed() && event.is_write_closed();
                     self.client_event(slot, gone);
                 }
+                Place::Socket(slot) => self.sockets.ready(slot),
+                Place::Entrance(place) => self.proxies.arrive(place),
+                Place::Link(place) => self.proxies.ready(place, event),
                 Place::Probe(slot) => {
                     let registry = self.poll.registry();
                     if let Some(verdict) = self.probes.ready(slot, registry) {
@@ -365,6 +387,8 @@ impl Reactor {
         if dead {
             self.take_dead();
         }
+        self.answer_calls();
+        self.tend_proxies();
         let now = clock::now();
         if self.families.is_look_due(now) {
             self.sweep_again();
@@ -489,6 +513,7 @@ impl Reactor {
                 }
             }
             Action::Refresh { pid, signal } => drop(kill::kill_child(pid, signal)),
+            Action::Attend { service, awaits } => self.attend(service, awaits),
             Action::Errand {
                 service,
                 errand,
@@ -511,6 +536,7 @@ impl Reactor {
             Action::Changed { service, from, to } => {
                 journal::changed(&self.supervisor, service, from, to);
                 self.announce(service, from, to);
+                self.note_proxies(service);
                 if !matches!(to, State::Blocked { .. } | State::Forking) {
                     self.obstacles.remove(service);
                 }
@@ -543,6 +569,7 @@ impl Reactor {
         self.successors.remove(service);
         self.strangers.remove(service);
         self.obstacles.remove(service);
+        self.sockets_removed(service);
     }
 
     fn reply(&mut self, ticket: Ticket, outcome: Outcome) {
@@ -581,6 +608,8 @@ impl Reactor {
             self.clients.write(client);
         }
         self.leave_syslog();
+        self.sockets.close_all();
+        self.proxies.close_all(self.poll.registry());
         self.cgroups.end();
         log::info!("everything is stopped");
     }

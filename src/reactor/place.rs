@@ -6,7 +6,7 @@ use mio::Token;
 const FIRST: usize = 8;
 
 /// Tables, whose places take turns.
-const TABLES: usize = 3;
+const TABLES: usize = 6;
 
 /// Something the loop is woken for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +30,12 @@ pub(super) enum Place {
     Client(usize),
     /// A connection that probes a service.
     Probe(usize),
+    /// A socket of a service that is started by a connection.
+    Socket(usize),
+    /// A socket where a proxy listens.
+    Entrance(usize),
+    /// A side of a connection through a proxy.
+    Link(usize),
 }
 
 impl Place {
@@ -45,6 +51,9 @@ impl Place {
             Self::Pipe(place) => FIRST + place * TABLES,
             Self::Client(place) => FIRST + place * TABLES + 1,
             Self::Probe(place) => FIRST + place * TABLES + 2,
+            Self::Socket(place) => FIRST + place * TABLES + 3,
+            Self::Entrance(place) => FIRST + place * TABLES + 4,
+            Self::Link(place) => FIRST + place * TABLES + 5,
         })
     }
 
@@ -63,7 +72,10 @@ impl Place {
                 match (number - FIRST) % TABLES {
                     0 => Self::Pipe(place),
                     1 => Self::Client(place),
-                    _ => Self::Probe(place),
+                    2 => Self::Probe(place),
+                    3 => Self::Socket(place),
+                    4 => Self::Entrance(place),
+                    _ => Self::Link(place),
                 }
             }
         }

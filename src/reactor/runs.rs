@@ -1,7 +1,7 @@
 //! The processes of services as the shell sees them: how they are started, what they write.
 
 use std::collections::BTreeMap;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use mio::{Interest, Registry};
 
 use super::family::{ERRAND, Families, MARK};
 use super::forward::Forward;
-use super::launch::{Environment, NoProcess, UNUSABLE, scarce, told};
+use super::launch::{Environment, NoProcess, UNUSABLE, listen_variables, scarce, told};
 use super::place::Place;
 use super::sinks::{Pipework, Sinks, Source};
 use crate::engine::spec::{Exec, Program, Readiness};
@@ -149,23 +149,29 @@ impl Runs {
         &mut self,
         service: ServiceId,
         spec: &Spec,
-        stdio: Stdio,
+        (stdio, sockets): (Stdio, Vec<OwnedFd>),
         families: &mut Families,
         registry: &Registry,
     ) -> Result<Pid, NoProcess> {
         let program = spec.program().ok_or((UNUSABLE, false))?;
         self.quit_notify(service);
         let mut more = vec![(MARK, families.mark(&spec.name))];
+        if !sockets.is_empty() {
+            more.extend(listen_variables(spec, program));
+        }
         let notify = self.notify_socket(spec, &mut more)?;
         let cgroup = self.cgroup(spec, program);
         let launched = self
             .environment
             .launch(program, &program.exec, stdio, &more, cgroup);
         let mut launch = launched.map_err(|error| (error, false))?;
+        launch.listens = !sockets.is_empty();
+        // The first one is number 3 (`SD_LISTEN_FDS_START`, sd_listen_fds(3)).
+        launch.pass = sockets.into_iter().zip(3..).collect();
         let ready = match spec.readiness {
             Readiness::Fd(number) => {
                 let (reader, writer) = pipe::pipe().map_err(scarce)?;
-                launch.pass = Some((writer, number));
+                launch.pass.push((writer, number));
                 Some(reader)
             }
             Readiness::Spawn

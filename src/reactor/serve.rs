@@ -4,11 +4,12 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::clients::ClientId;
 use super::place::Place;
 use super::{Asker, Reactor, command};
+use crate::api::{Granted, to_value};
 use crate::engine::{Command, Event, Patience, Spec, Ticket};
 use crate::rpc::{self, Code, Form, Refusal, Scene, Todo};
 use crate::sys::clock;
@@ -90,6 +91,11 @@ impl Reactor {
                     .answer(client, Some(&Value::from(0)), &Err(refusal));
             }
         };
+        if let Err(refusal) = self.admits(client, &request) {
+            return self
+                .clients
+                .answer(client, request.id.as_ref(), &Err(refusal));
+        }
         if let Some(answer) = self.about_template(&request) {
             return self.clients.answer(client, request.id.as_ref(), &answer);
         }
@@ -99,10 +105,11 @@ impl Reactor {
             obstacles: &self.obstacles,
             notes: self.errands.notes(),
             said: &self.said,
+            ephemeral: self.files.ephemeral(),
         };
         let todo = rpc::dispatch(&request, &scene);
         let answer = match todo {
-            Ok(Todo::Answer(value)) => Ok(value),
+            Ok(Todo::Answer(value)) => Ok(self.shown_to(client, &request, value)),
             Ok(Todo::Command {
                 command,
                 wait,
@@ -139,7 +146,7 @@ impl Reactor {
             }
             "service.delete" | "service.remove" if self.files.is_of_template(name) => {
                 let deleted = self.files.delete(&[Rc::from(name)]);
-                let done = deleted.map(|()| json!({"ok": true}));
+                let done = deleted.map(|()| to_value(&Granted { ok: true }));
                 Some(done.map_err(|text| Refusal::new(Code::Internal, text)))
             }
             _ => None,
@@ -153,6 +160,7 @@ impl Reactor {
             self.inbox.push_back(command(Command::Put { spec }));
         }
         self.handle_inbox();
+        self.open_sockets();
     }
 
     /// Hands a command to the engine; the client is answered by its ticket.

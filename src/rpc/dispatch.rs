@@ -1,15 +1,16 @@
 //! A request against what is: answered at once, or turned into what the reactor has to do.
 
+use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::text;
-use super::view::{self, Aside, Note, Said, look};
+use super::methods;
+use super::view::{Note, Said};
 use super::wire::{Code, Refusal, Request};
-use crate::engine::{
-    Command, Goal, Service, ServiceId, Signal, Supervisor, Table, Time, UnknownSignal,
-};
+use crate::api::LogStream;
+use crate::engine::{Command, ServiceId, Spec, Supervisor, Table, Time};
 
 /// What a reading request may look at.
 pub struct Scene<'a> {
@@ -23,6 +24,8 @@ pub struct Scene<'a> {
     pub notes: &'a Table<Note>,
     /// What services say of themselves.
     pub said: &'a Table<Said>,
+    /// Services whose definition is in memory only.
+    pub ephemeral: &'a BTreeMap<Rc<str>, Rc<Spec>>,
 }
 
 /// What is to be done for a request.
@@ -55,8 +58,8 @@ pub enum Form {
         /// Whether it was waited for.
         state: bool,
     },
-    /// The names of a bulk command under this member.
-    Bulk(&'static str),
+    /// The names of a bulk command.
+    Bulk(Bulk),
     /// What a reload changed, and what is wrong with files.
     Reload {
         /// Files that could not be used.
@@ -64,6 +67,17 @@ pub enum Form {
         /// What is odd in files that could.
         warnings: Vec<String>,
     },
+}
+
+/// What was done to many services.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bulk {
+    /// They were started.
+    Started,
+    /// They were stopped.
+    Stopped,
+    /// They were deleted.
+    Deleted,
 }
 
 /// What only the machine, or the configuration, can answer.
@@ -95,6 +109,23 @@ pub enum Ask {
     ProcessTree(ServiceId),
     /// `system.*`.
     System(SystemVerb),
+    /// `xinet.*`.
+    Xinet(Xinet),
+}
+
+/// What `xinet.*` asks for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Xinet {
+    /// `xinet.set`.
+    Set(Value),
+    /// `xinet.delete`.
+    Delete(String),
+    /// `xinet.list`.
+    List,
+    /// `xinet.status`.
+    Status(String),
+    /// `xinet.status_all`.
+    StatusAll,
 }
 
 /// What `system.*` asks for.
@@ -144,8 +175,8 @@ pub struct LogQuery {
     pub services: Option<Vec<ServiceId>>,
     /// So many, the last ones.
     pub lines: usize,
-    /// `stdout` or `stderr` only.
-    pub stream: Option<String>,
+    /// Of this stream only.
+    pub stream: Option<LogStream>,
     /// Not older than this, in Unix milliseconds.
     pub since_ms: u64,
     /// As what.
@@ -163,8 +194,8 @@ pub struct FollowQuery {
     pub services: Option<Vec<ServiceId>>,
     /// So many lines of the past first.
     pub lines: usize,
-    /// `stdout`, `stderr` or `syslog` only.
-    pub stream: Option<String>,
+    /// Of this stream only.
+    pub stream: Option<LogStream>,
     /// Lines of the past not older than this, in Unix milliseconds.
     pub since_ms: u64,
 }
@@ -192,353 +223,8 @@ pub enum LogShape {
 /// # Errors
 /// A refusal, if the request can't be understood or names what is not there.
 pub fn dispatch(request: &Request, scene: &Scene<'_>) -> Result<Todo, Refusal> {
-    let p = Params(&request.params);
-    let all = scene.all;
-    Ok(match request.method.as_str() {
-        "rpc.discover" => Todo::Answer(super::discover()),
-        "system.ping" => Todo::Answer(json!({"version": env!("CARGO_PKG_VERSION")})),
-        "system.shutdown" => Todo::Ask(Ask::System(SystemVerb::Shutdown { code: p.code()? })),
-        "system.poweroff" => Todo::Ask(Ask::System(SystemVerb::Poweroff)),
-        "system.reboot" => Todo::Ask(Ask::System(SystemVerb::Reboot)),
-        "system.halt" => Todo::Ask(Ask::System(SystemVerb::Halt)),
-        "system.kexec" => Todo::Ask(Ask::System(SystemVerb::Kexec)),
-        "system.switch_root" => Todo::Ask(Ask::System(SystemVerb::SwitchRoot {
-            root: p.name("root")?.to_owned(),
-            init: p.name("init").unwrap_or("/sbin/init").to_owned(),
-        })),
-        "system.prepare_restart" => {
-            return Err(Refusal::new(
-                Code::Internal,
-                "system.prepare_restart is not there yet",
-            ));
-        }
-        "service.list" => Todo::Answer(
-            all.services()
-                .map(|(_, service)| json!(service.spec().name))
-                .collect(),
-        ),
-        "service.list_full" => Todo::Answer(list_full(all)),
-        "service.status" => {
-            let (id, service) = p.readable(all)?;
-            let aside = Aside {
-                obstacle: scene.obstacles.get(id).map(String::as_str),
-                note: scene.notes.get(id),
-                said: scene.said.get(id),
-            };
-            Todo::Answer(view::status(all, id, service, aside, scene.now))
-        }
-        "service.status_full" => {
-            let (id, service) = p.readable(all)?;
-            Todo::Answer(view::status_full(all, id, service, scene.now))
-        }
-        "service.is_running" => {
-            let found = all
-                .find(p.name("name")?)
-                .and_then(|id| Some((id, all.service(id)?)));
-            Todo::Answer(json!(found.is_some_and(
-                |(id, service)| look(all, id, service).word == view::Word::Running
-            )))
-        }
-        "service.tree" => Todo::Answer(json!({"ascii": text::tree(all)})),
-        "service.get" => Todo::Ask(Ask::Get(p.readable(all)?.0)),
-        "service.stats" => Todo::Ask(Ask::Stats(p.readable(all)?.0)),
-        "service.children" => Todo::Ask(Ask::Children(p.readable(all)?.0)),
-        "service.why" => Todo::Ask(Ask::Why(p.readable(all)?.0)),
-        "debug.state" => Todo::Ask(Ask::DebugState),
-        "debug.process_tree" => Todo::Ask(Ask::ProcessTree(p.readable(all)?.0)),
-        "service.set" => Todo::Ask(Ask::Set(request.params.clone())),
-        "service.reload" if p.0.get("name").is_some() => {
-            let service = p.mutable(all)?;
-            let wait = Some(p.timeout()?);
-            one(all, service, Command::Refresh { service }, wait)
-        }
-        "service.reload" => Todo::Ask(Ask::Reload),
-        "service.delete" | "service.remove" => {
-            Todo::Ask(Ask::Delete(p.mutable(all)?, p.timeout()?))
-        }
-        "service.delete_all" => Todo::Ask(Ask::DeleteAll(p.wait()?)),
-        "service.start_all" => bulk(Command::StartAll, "started", &p)?,
-        "service.stop_all" => bulk(Command::StopAll, "stopped", &p)?,
-        "service.start" => {
-            let service = p.mutable(all)?;
-            let deps = p.flag("deps")?.unwrap_or(true);
-            one(all, service, Command::Start { service, deps }, p.wait()?)
-        }
-        "service.stop" => {
-            let service = p.mutable(all)?;
-            one(all, service, Command::Stop { service }, p.wait()?)
-        }
-        "service.restart" => {
-            let service = p.mutable(all)?;
-            one(all, service, Command::Restart { service }, p.wait()?)
-        }
-        "service.kill" => {
-            let service = p.mutable(all)?;
-            let signal = match p.0.get("signal") {
-                Some(Value::String(signal)) => signal.clone(),
-                Some(Value::Number(number)) => number.to_string(),
-                _ => "SIGTERM".to_owned(),
-            };
-            let signal = signal.as_str();
-            let signal = Signal::parse(signal)
-                .map_err(|error| not_sent(p.name("name").unwrap_or(""), signal, error))?;
-            one(all, service, Command::Signal { service, signal }, None)
-        }
-        "service.wait" => {
-            let (service, _) = p.readable(all)?;
-            let goal = p.goal()?;
-            one(
-                all,
-                service,
-                Command::Wait { service, goal },
-                Some(p.timeout()?),
-            )
-        }
-        "logs.get" => Todo::Ask(Ask::Logs(LogQuery {
-            services: if p.0.get("name").is_some_and(Value::is_string) {
-                Some(vec![p.readable(all)?.0])
-            } else {
-                None
-            },
-            lines: p.lines(100),
-            stream: None,
-            since_ms: 0,
-            shape: LogShape::Text,
-        })),
-        "logs.tail" => {
-            let services = match p.names()? {
-                Some(names) if names.is_empty() => None,
-                Some(names) => Some(known(all, &names)?),
-                None => Some(vec![p.readable(all)?.0]),
-            };
-            Todo::Ask(Ask::Logs(p.log_query(services, 100, LogShape::Object)?))
-        }
-        "logs.follow" => Todo::Ask(Ask::Follow(p.follow_query(all, Stream::Logs)?)),
-        "events.follow" => Todo::Ask(Ask::Follow(p.follow_query(all, Stream::Events)?)),
-        "logs.filter" => {
-            let key = if p.0.get("service").is_some() {
-                "service"
-            } else {
-                "name"
-            };
-            let name = p
-                .name(key)
-                .map_err(|_| Refusal::new(Code::InvalidParams, "missing 'service' parameter"))?;
-            let id = all.find(name).ok_or_else(not_found)?;
-            let services = Some(vec![id]);
-            Todo::Ask(Ask::Logs(p.log_query(
-                services,
-                usize::MAX,
-                LogShape::Text,
-            )?))
-        }
-        _ => return Err(Refusal::new(Code::MethodNotFound, "unknown method")),
-    })
-}
-
-fn list_full(all: &Supervisor) -> Value {
-    let one = |(id, service): (ServiceId, &Service)| {
-        let spec = service.spec();
-        let mut object = json!({"name": spec.name, "state": view::state(all, id, service), "is_target": spec.is_target()});
-        if let Some(word) = view::health_word(service) {
-            object["health"] = json!(word);
-        }
-        object
-    };
-    all.services().map(one).collect()
-}
-
-fn one(
-    all: &Supervisor,
-    service: ServiceId,
-    command: Command,
-    wait: Option<Option<Duration>>,
-) -> Todo {
-    let name = all
-        .service(service)
-        .map(|service| service.spec().name.to_string())
-        .unwrap_or_default();
-    Todo::Command {
-        command,
-        wait,
-        form: Form::Ok {
-            service,
-            name,
-            state: wait.is_some(),
-        },
-    }
-}
-
-fn bulk(command: Command, member: &'static str, p: &Params<'_>) -> Result<Todo, Refusal> {
-    Ok(Todo::Command {
-        command,
-        wait: p.wait()?,
-        form: Form::Bulk(member),
-    })
-}
-
-fn not_found() -> Refusal {
-    Refusal::new(Code::ServiceNotFound, "service not found")
-}
-
-/// Services by name; each has to exist.
-fn known(all: &Supervisor, names: &[String]) -> Result<Vec<ServiceId>, Refusal> {
-    let one = |name: &String| {
-        let text = format!("service not found: {name}");
-        let unknown = || Refusal::new(Code::ServiceNotFound, text);
-        all.find(name).ok_or_else(unknown)
-    };
-    names.iter().map(one).collect()
-}
-
-fn not_sent(service: &str, signal: &str, error: UnknownSignal) -> Refusal {
-    let why = match error {
-        UnknownSignal::Name => "unknown signal",
-        UnknownSignal::Number => "invalid signal number",
-    };
-    Refusal::new(
-        Code::Internal,
-        format!("signal error for service '{service}' (signal {signal}): {why}"),
-    )
-}
-
-/// Parameters, read by name; anything but an object has none.
-struct Params<'a>(&'a Value);
-
-impl<'a> Params<'a> {
-    fn name(&self, key: &str) -> Result<&'a str, Refusal> {
-        let missing = || Refusal::new(Code::InvalidParams, format!("missing '{key}' parameter"));
-        self.0.get(key).and_then(Value::as_str).ok_or_else(missing)
-    }
-
-    /// The exit status of the server, 0 if absent.
-    fn code(&self) -> Result<u8, Refusal> {
-        let Some(value) = self.0.get("code").filter(|value| !value.is_null()) else {
-            return Ok(0);
-        };
-        let code = value.as_u64().and_then(|code| u8::try_from(code).ok());
-        code.ok_or_else(|| Refusal::new(Code::InvalidParams, "'code' must be 0 to 255"))
-    }
-
-    /// The service, for a reading request.
-    fn readable<'b>(&self, all: &'b Supervisor) -> Result<(ServiceId, &'b Service), Refusal> {
-        let id = all.find(self.name("name")?).ok_or_else(not_found)?;
-        Ok((id, all.service(id).ok_or_else(not_found)?))
-    }
-
-    /// The service, for a changing request: the old server told an unknown one differently here.
-    fn mutable(&self, all: &Supervisor) -> Result<ServiceId, Refusal> {
-        let name = self.name("name")?;
-        all.find(name)
-            .ok_or_else(|| Refusal::new(Code::Internal, format!("service not found: {name}")))
-    }
-
-    fn flag(&self, key: &str) -> Result<Option<bool>, Refusal> {
-        match self.0.get(key) {
-            None | Some(Value::Null) => Ok(None),
-            Some(Value::Bool(flag)) => Ok(Some(*flag)),
-            Some(_) => Err(Refusal::new(
-                Code::InvalidParams,
-                format!("'{key}' must be true or false"),
-            )),
-        }
-    }
-
-    fn timeout(&self) -> Result<Option<Duration>, Refusal> {
-        match self.0.get("timeout_ms") {
-            None | Some(Value::Null) => Ok(None),
-            Some(value) => value
-                .as_u64()
-                .map(|ms| Some(Duration::from_millis(ms)))
-                .ok_or_else(|| {
-                    Refusal::new(
-                        Code::InvalidParams,
-                        "'timeout_ms' must be a whole number of milliseconds",
-                    )
-                }),
-        }
-    }
-
-    /// How long the answer may take: not at all unless asked to wait.
-    fn wait(&self) -> Result<Option<Option<Duration>>, Refusal> {
-        let timeout = self.timeout()?;
-        Ok(self.flag("wait")?.unwrap_or(false).then_some(timeout))
-    }
-
-    fn goal(&self) -> Result<Goal, Refusal> {
-        match self.name("for")? {
-            "running" => Ok(Goal::Running),
-            "stopped" => Ok(Goal::Stopped),
-            "exited" => Ok(Goal::Exited),
-            _ => Err(Refusal::new(
-                Code::InvalidParams,
-                "'for' must be running, stopped or exited",
-            )),
-        }
-    }
-
-    fn lines(&self, default: usize) -> usize {
-        let lines = self.0.get("lines").and_then(Value::as_u64);
-        lines.map_or(default, |lines| {
-            usize::try_from(lines).unwrap_or(usize::MAX)
-        })
-    }
-
-    /// The names in `names`, if it is there.
-    fn names(&self) -> Result<Option<Vec<String>>, Refusal> {
-        let wrong = || Refusal::new(Code::InvalidParams, "'names' must be an array of strings");
-        let Some(value) = self.0.get("names").filter(|value| !value.is_null()) else {
-            return Ok(None);
-        };
-        let text = |name: &Value| name.as_str().map(str::to_owned);
-        let names = value.as_array().ok_or_else(wrong)?.iter().map(text);
-        names.collect::<Option<_>>().map(Some).ok_or_else(wrong)
-    }
-
-    fn follow_query(&self, all: &Supervisor, of: Stream) -> Result<FollowQuery, Refusal> {
-        let names = self.names()?.filter(|names| !names.is_empty());
-        let services = match &names {
-            Some(names) => Some(known(all, names)?),
-            None => None,
-        };
-        let query = self.log_query(services, 0, LogShape::Object)?;
-        Ok(FollowQuery {
-            of,
-            names,
-            services: query.services,
-            lines: query.lines,
-            stream: query.stream,
-            since_ms: query.since_ms,
-        })
-    }
-
-    fn log_query(
-        &self,
-        services: Option<Vec<ServiceId>>,
-        lines: usize,
-        shape: LogShape,
-    ) -> Result<LogQuery, Refusal> {
-        let stream = match self.0.get("stream") {
-            None | Some(Value::Null) => None,
-            Some(Value::String(stream))
-                if matches!(stream.as_str(), "stdout" | "stderr" | "syslog") =>
-            {
-                Some(stream.clone())
-            }
-            Some(_) => {
-                return Err(Refusal::new(
-                    Code::InvalidParams,
-                    "'stream' must be stdout, stderr or syslog",
-                ));
-            }
-        };
-        let since_ms = self.0.get("since").and_then(Value::as_u64).unwrap_or(0);
-        Ok(LogQuery {
-            services,
-            lines: self.lines(lines),
-            stream,
-            since_ms,
-            shape,
-        })
+    match methods::find(&request.method) {
+        Some(method) => (method.run)(&request.params, scene),
+        None => Err(Refusal::new(Code::MethodNotFound, "unknown method")),
     }
 }

@@ -1,423 +1,173 @@
-//! Every method there is: what dispatch knows, what `rpc.discover` tells, what the man page says.
+//! Every method there is. Dispatch, `rpc.discover` and the test of the man page read this table; a
+//! method that is not in it does not exist.
+//!
+//! A new one is declared in `api/requests.rs`, has its line here, and a function in `runs.rs`.
 
-use serde_json::{Value, json};
+use serde_json::Value;
+
+use super::dispatch::{Scene, Todo};
+use super::runs;
+use super::wire::Refusal;
+use crate::api::schema::{self, Line};
+use crate::api::{self, Code, Request};
 
 /// A method.
 #[derive(Debug)]
 pub struct Method {
     /// Its name.
     pub name: &'static str,
-    /// What it takes, by name.
-    pub params: &'static [Param],
-    /// What it gives.
-    pub result: &'static str,
-    /// What it does.
-    pub about: &'static str,
+    /// Its request, as `api` declares it.
+    pub declaration: &'static str,
+    /// What it takes to be allowed it.
+    pub role: Role,
+    /// What it may be refused with.
+    pub errors: &'static [Code],
+    /// What is to be done, from its parameters.
+    pub run: fn(&Value, &Scene<'_>) -> Result<Todo, Refusal>,
 }
 
-/// A parameter.
-#[derive(Debug)]
-pub struct Param {
-    /// Its name.
-    pub name: &'static str,
-    /// Its JSON type, as JSON Schema names it.
-    pub kind: &'static str,
-    /// Must it be there?
-    pub required: bool,
-    /// What it means.
-    pub about: &'static str,
+/// What a client may be to the server; each may do what those before it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// May ask whether somebody is there.
+    Nothing,
+    /// May look.
+    Read,
+    /// May start and stop what there is.
+    Operate,
+    /// May change which services there are, and end the server.
+    Administer,
 }
 
-const fn param(
-    name: &'static str,
-    kind: &'static str,
-    required: bool,
-    about: &'static str,
-) -> Param {
-    Param {
-        name,
-        kind,
-        required,
-        about,
+impl Role {
+    /// As documents call it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Nothing => "nothing",
+            Self::Read => "read",
+            Self::Operate => "operate",
+            Self::Administer => "administer",
+        }
     }
 }
 
-const NAME: Param = param("name", "string", true, "the service");
-const WAIT: Param = param(
-    "wait",
-    "boolean",
-    false,
-    "answer when it is done or has failed, not at once",
-);
-const TIMEOUT: Param = param(
-    "timeout_ms",
-    "integer",
-    false,
-    "with a wait: answer after this time at the latest",
-);
-const LINES: Param = param(
-    "lines",
-    "integer",
-    false,
-    "how many lines, the last ones; 100 if absent",
-);
-const NAMES: Param = param(
-    "names",
-    "array",
-    false,
-    "the services; all if empty or absent",
-);
-const STREAM: Param = param("stream", "string", false, "stdout, stderr or syslog only");
-const SINCE: Param = param(
-    "since",
-    "integer",
-    false,
-    "not older than this, in Unix milliseconds",
-);
+impl Method {
+    /// What it does.
+    #[must_use]
+    pub fn about(&self) -> &'static str {
+        schema::lines(self.declaration).0.about
+    }
 
-macro_rules! method {
-    ($name:literal, [$($param:expr),*], $result:literal, $about:literal) => {
-        Method { name: $name, params: &[$($param),*], result: $result, about: $about }
-    };
+    /// The type of its reply.
+    #[must_use]
+    pub fn reply(&self) -> &'static str {
+        schema::lines(self.declaration).0.kind
+    }
+
+    /// What it takes, by name.
+    pub fn params(&self) -> impl Iterator<Item = Line<'static>> {
+        schema::lines(self.declaration).1
+    }
+
+    /// What it takes to be allowed it with these parameters.
+    #[must_use]
+    pub fn role(&self, params: &Value) -> Role {
+        // That one service reads its own configuration anew changes nothing of ours.
+        if self.name == api::ServiceReload::METHOD && params.get("name").is_some() {
+            return Role::Operate;
+        }
+        self.role
+    }
 }
+
+/// What may be wrong with a request that reads, that changes what services do, that adds one.
+const NONE: &[Code] = &[];
+const LOOK: &[Code] = &[Code::InvalidParams, Code::ServiceNotFound];
+const ACT: &[Code] = &[Code::InvalidParams, Code::Internal];
+const WAIT: &[Code] = &[Code::InvalidParams, Code::ServiceNotFound, Code::Internal];
+const FOLLOW: &[Code] = &[
+    Code::InvalidParams,
+    Code::ServiceNotFound,
+    Code::InvalidRequest,
+];
+const SET: &[Code] = &[
+    Code::InvalidParams,
+    Code::ValidationFailed,
+    Code::DependencyMissing,
+    Code::ExecNotFound,
+    Code::PersistFailed,
+    Code::Internal,
+];
+
+const fn method<R: Request>(
+    role: Role,
+    errors: &'static [Code],
+    run: fn(&Value, &Scene<'_>) -> Result<Todo, Refusal>,
+) -> Method {
+    Method {
+        name: R::METHOD,
+        declaration: R::DECLARATION,
+        role,
+        errors,
+        run,
+    }
+}
+
+const PROXY: &[Code] = &[Code::InvalidParams, Code::PersistFailed, Code::Internal];
+
+use Role::{Administer, Nothing, Operate, Read};
 
 /// All methods, by name.
 pub const METHODS: &[Method] = &[
-    method!(
-        "debug.process_tree",
-        [NAME],
-        "{output}",
-        "The processes of a service, as text."
-    ),
-    method!(
-        "debug.state",
-        [],
-        "{output}",
-        "Every service with its links and processes, as text."
-    ),
-    method!(
-        "events.follow",
-        [NAMES],
-        "{ok}, then notifications",
-        "Make this connection a stream of events: events.state {service, from, to, state, timestamp_ms}, events.health {service, healthy, timestamp_ms}, events.removed {service, timestamp_ms}, and events.gap {lost}."
-    ),
-    method!(
-        "logs.filter",
-        [
-            param(
-                "service",
-                "string",
-                true,
-                "the service; name is accepted too"
-            ),
-            STREAM,
-            SINCE,
-            param(
-                "lines",
-                "integer",
-                false,
-                "how many lines, the last ones; all if absent"
-            )
-        ],
-        "[line]",
-        "Lines of output that match, oldest first, as text."
-    ),
-    method!(
-        "logs.follow",
-        [
-            NAMES,
-            param(
-                "lines",
-                "integer",
-                false,
-                "how many lines of the past first; none if absent"
-            ),
-            STREAM,
-            SINCE
-        ],
-        "{ok}, then notifications",
-        "Make this connection a stream of lines: logs.line {content, service, stream, timestamp_ms}, and logs.gap {lost} if it is not read in time."
-    ),
-    method!(
-        "logs.get",
-        [
-            param(
-                "name",
-                "string",
-                false,
-                "the service; all services if absent"
-            ),
-            LINES
-        ],
-        "[line]",
-        "The last lines of output, oldest first, as text."
-    ),
-    method!(
-        "logs.tail",
-        [
-            param(
-                "name",
-                "string",
-                false,
-                "the service; required unless names is there"
-            ),
-            NAMES,
-            LINES,
-            STREAM,
-            SINCE
-        ],
-        "[{content, service, stream, timestamp_ms}]",
-        "The last lines of output, oldest first."
-    ),
-    method!(
-        "rpc.discover",
-        [],
-        "OpenRPC document",
-        "This table, as an OpenRPC document."
-    ),
-    method!(
-        "service.children",
-        [NAME],
-        "{children: [{memory_bytes, name, pid}]}",
-        "The processes of a service but the main one."
-    ),
-    method!(
-        "service.delete",
-        [NAME, TIMEOUT],
-        "{ok}",
-        "Stop a service and all that require it, remove them and their files; answered when they are gone."
-    ),
-    method!(
-        "service.delete_all",
-        [WAIT, TIMEOUT],
-        "{deleted, count}",
-        "Delete every service that is not class system."
-    ),
-    method!(
-        "service.get",
-        [NAME],
-        "service definition",
-        "A service as it is configured, with every default."
-    ),
-    method!(
-        "service.is_running",
-        [NAME],
-        "boolean",
-        "Is it up? False for an unknown name."
-    ),
-    method!(
-        "service.kill",
-        [
-            NAME,
-            param(
-                "signal",
-                "string",
-                false,
-                "name or number; SIGTERM if absent"
-            )
-        ],
-        "{ok}",
-        "Send a signal to the service's process group; the restart policy applies to what comes of it."
-    ),
-    method!("service.list", [], "[name]", "All names, sorted."),
-    method!(
-        "service.list_full",
-        [],
-        "[{is_target, name, state, health}]",
-        "All services with their states, sorted."
-    ),
-    method!(
-        "service.reload",
-        [
-            param(
-                "name",
-                "string",
-                false,
-                "have this service read its own configuration anew, by its hook or signal; answered with {ok, state} when that is done"
-            ),
-            TIMEOUT
-        ],
-        "{added, removed, changed, config_errors, errors, warnings}",
-        "Read the configuration directories anew and apply what changed."
-    ),
-    method!(
-        "service.remove",
-        [NAME, TIMEOUT],
-        "{ok}",
-        "The same as service.delete."
-    ),
-    method!(
-        "service.restart",
-        [NAME, WAIT, TIMEOUT],
-        "{ok}",
-        "Stop a service, dependents first, and bring it and those that were up back."
-    ),
-    method!(
-        "service.set",
-        [param(
-            "config",
-            "object",
-            true,
-            "service definition; its members may stand at top level"
-        )],
-        "{name, path, warnings}",
-        "Add a service or replace its definition, and write its file."
-    ),
-    method!(
-        "service.start",
-        [
-            NAME,
-            param(
-                "deps",
-                "boolean",
-                false,
-                "and what it requires and wants; true if absent"
-            ),
-            WAIT,
-            TIMEOUT
-        ],
-        "{ok}",
-        "Bring a service up."
-    ),
-    method!(
-        "service.start_all",
-        [WAIT, TIMEOUT],
-        "{started, count}",
-        "Start every service with status start that is not class system."
-    ),
-    method!(
-        "service.stats",
-        [NAME],
-        "{cpu_percent, memory_bytes, pid, cgroup: {memory_bytes, pids, cpu_usec, pressure: {cpu, memory, io}}}",
-        "Memory and processor use of the main process; the latter since the last time it was asked for, or since its start. Of all its processes where it has a cgroup."
-    ),
-    method!(
-        "service.status",
-        [NAME],
-        "{name, state, pid, exit_code, error, health: {state, failures, for_secs, latency_ms, last_error, last_error_ms}, status_text, doing}",
-        "The state of a service."
-    ),
-    method!(
-        "service.status_full",
-        [NAME],
-        "{name, is_target, state, dependencies, uptime_secs}",
-        "The state of a service and of what it depends on."
-    ),
-    method!(
-        "service.stop",
-        [NAME, WAIT, TIMEOUT],
-        "{ok}",
-        "Bring a service down, dependents first."
-    ),
-    method!(
-        "service.stop_all",
-        [WAIT, TIMEOUT],
-        "{stopped, count}",
-        "Stop every service that is not class system."
-    ),
-    method!(
-        "service.tree",
-        [],
-        "{ascii}",
-        "All services with their links, as text."
-    ),
-    method!(
-        "service.wait",
-        [
-            NAME,
-            param("for", "string", true, "running, stopped or exited"),
-            TIMEOUT
-        ],
-        "{ok, state}",
-        "Change nothing; answer when it is so."
-    ),
-    method!(
-        "service.why",
-        [NAME],
-        "{name, blocked, waiting_on, conflicts_with, port_conflict, process_conflict, root_causes, ascii}",
-        "Why a service is not up."
-    ),
-    method!(
-        "system.halt",
-        [],
-        "{ok}",
-        "Stop everything and halt the machine, or end the container; an error unless the server is PID 1."
-    ),
-    method!(
-        "system.kexec",
-        [],
-        "{ok}",
-        "Stop everything and start the kernel that was loaded; an error unless the server is PID 1 of a machine."
-    ),
-    method!("system.ping", [], "{version}", "Is somebody there?"),
-    method!(
-        "system.poweroff",
-        [],
-        "{ok}",
-        "Stop everything and switch the machine off, or end the container; an error unless the server is PID 1."
-    ),
-    method!("system.prepare_restart", [], "error", "Not there yet."),
-    method!(
-        "system.reboot",
-        [],
-        "{ok}",
-        "Stop everything and restart the machine, or end the container; an error unless the server is PID 1."
-    ),
-    method!(
-        "system.shutdown",
-        [param(
-            "code",
-            "integer",
-            false,
-            "exit status of the server; 0 if absent"
-        )],
-        "{ok}",
-        "Stop everything in order and end the server, or switch off the machine whose PID 1 it is; answered at once."
-    ),
-    method!(
-        "system.switch_root",
-        [
-            param("root", "string", true, "where the new root is mounted"),
-            param(
-                "init",
-                "string",
-                false,
-                "what becomes PID 1 there; /sbin/init if absent"
-            )
-        ],
-        "{ok}",
-        "Stop everything but what survives, and hand over from an initramfs to the real root."
-    ),
+    method::<api::DebugProcessTree>(Read, LOOK, runs::process_tree),
+    method::<api::DebugState>(Read, NONE, runs::debug_state),
+    method::<api::EventsFollow>(Read, FOLLOW, runs::follow_events),
+    method::<api::LogsFilter>(Read, LOOK, runs::logs_filter),
+    method::<api::LogsFollow>(Read, FOLLOW, runs::follow_logs),
+    method::<api::LogsGet>(Read, LOOK, runs::logs_get),
+    method::<api::LogsTail>(Read, LOOK, runs::logs_tail),
+    method::<api::RpcDiscover>(Nothing, NONE, runs::discover),
+    method::<api::ServiceChildren>(Read, LOOK, runs::children),
+    method::<api::ServiceDelete>(Administer, ACT, runs::delete),
+    method::<api::ServiceDeleteAll>(Administer, ACT, runs::delete_all),
+    method::<api::ServiceGet>(Read, LOOK, runs::get),
+    method::<api::ServiceIsRunning>(Read, LOOK, runs::is_running),
+    method::<api::ServiceKill>(Operate, ACT, runs::kill),
+    method::<api::ServiceList>(Read, NONE, runs::list),
+    method::<api::ServiceListFull>(Read, NONE, runs::list_full),
+    method::<api::ServiceReload>(Administer, ACT, runs::reload),
+    method::<api::ServiceRemove>(Administer, ACT, runs::delete),
+    method::<api::ServiceRestart>(Operate, ACT, runs::restart),
+    method::<api::ServiceSet>(Administer, SET, runs::set),
+    method::<api::ServiceStart>(Operate, ACT, runs::start),
+    method::<api::ServiceStartAll>(Operate, ACT, runs::start_all),
+    method::<api::ServiceStats>(Read, LOOK, runs::stats),
+    method::<api::ServiceStatus>(Read, LOOK, runs::status),
+    method::<api::ServiceStatusFull>(Read, LOOK, runs::status_full),
+    method::<api::ServiceStop>(Operate, ACT, runs::stop),
+    method::<api::ServiceStopAll>(Operate, ACT, runs::stop_all),
+    method::<api::ServiceTree>(Read, NONE, runs::tree),
+    method::<api::ServiceWait>(Read, WAIT, runs::wait),
+    method::<api::ServiceWhy>(Read, LOOK, runs::why),
+    method::<api::SystemHalt>(Administer, ACT, runs::halt),
+    method::<api::SystemKexec>(Administer, ACT, runs::kexec),
+    method::<api::SystemPing>(Nothing, NONE, runs::ping),
+    method::<api::SystemPoweroff>(Administer, ACT, runs::poweroff),
+    method::<api::SystemPrepareRestart>(Administer, ACT, runs::prepare_restart),
+    method::<api::SystemReboot>(Administer, ACT, runs::reboot),
+    method::<api::SystemShutdown>(Administer, ACT, runs::shutdown),
+    method::<api::SystemSwitchRoot>(Administer, ACT, runs::switch_root),
+    method::<api::XinetDelete>(Administer, PROXY, runs::xinet_delete),
+    method::<api::XinetList>(Read, NONE, runs::xinet_list),
+    method::<api::XinetSet>(Administer, PROXY, runs::xinet_set),
+    method::<api::XinetStatus>(Read, LOOK, runs::xinet_status),
+    method::<api::XinetStatusAll>(Read, NONE, runs::xinet_status_all),
 ];
 
-/// The table as an OpenRPC document (<https://spec.open-rpc.org>).
+/// The method of that name.
 #[must_use]
-pub fn discover() -> Value {
-    let params = |method: &Method| -> Vec<Value> {
-        let one = |p: &Param| json!({"name": p.name, "required": p.required, "description": p.about, "schema": {"type": p.kind}});
-        method.params.iter().map(one).collect()
-    };
-    let methods: Vec<Value> = METHODS
-        .iter()
-        .map(|method| {
-            json!({
-                "name": method.name,
-                "description": method.about,
-                "paramStructure": "by-name",
-                "params": params(method),
-                "result": {"name": method.result, "schema": {}},
-            })
-        })
-        .collect();
-    json!({
-        "openrpc": "1.2.6",
-        "info": {
-            "title": "Zinit RPC API",
-            "version": env!("CARGO_PKG_VERSION"),
-            "description": env!("CARGO_PKG_DESCRIPTION"),
-            "license": {"name": "Apache-2.0"},
-        },
-        "methods": methods,
-        "components": {"schemas": {}, "errors": {}},
-    })
+pub fn find(name: &str) -> Option<&'static Method> {
+    let place = METHODS.binary_search_by(|method| method.name.cmp(name));
+    place.ok().map(|place| &METHODS[place])
 }

@@ -1,19 +1,24 @@
 //! The socket's language: JSON-RPC 2.0, one value a line. Bytes in, commands out; answers in,
 //! bytes out. No sockets here.
 
+mod discover;
 mod dispatch;
 mod frame;
 mod methods;
 mod outcome;
+mod runs;
 pub mod text;
 pub mod view;
 pub mod why;
 mod wire;
 
+pub use crate::api::Code;
+pub use discover::discover;
 pub use dispatch::{
-    Ask, FollowQuery, Form, LogQuery, LogShape, Scene, Stream, SystemVerb, Todo, dispatch,
+    Ask, Bulk, FollowQuery, Form, LogQuery, LogShape, Scene, Stream, SystemVerb, Todo, Xinet,
+    dispatch,
 };
 pub use frame::{Frames, Line, MAX_LINE_BYTES};
-pub use methods::{METHODS, Method, Param, discover};
+pub use methods::{METHODS, Method, Role, find};
 pub use outcome::render;
-pub use wire::{Code, Incoming, Refusal, Request, parse, reply};
+pub use wire::{Incoming, Refusal, Request, parse, reply};

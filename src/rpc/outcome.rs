@@ -2,12 +2,13 @@
 
 use std::rc::Rc;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::dispatch::Form;
+use super::dispatch::{Bulk, Form};
 use super::view::{self, look};
 use super::why::root_causes;
 use super::wire::{Code, Refusal};
+use crate::api::{self, NotDoneWord, to_value};
 use crate::engine::spec::Hook;
 use crate::engine::{LinkKind, Outcome, ServiceId, Supervisor, Time, Verdict};
 
@@ -59,13 +60,13 @@ pub fn render(all: &Supervisor, form: &Form, outcome: Outcome) -> Result<Value, 
                 format!("'{name}' can't change between service and target; stop it first")
             };
             errors.extend(refused.iter().map(turned));
-            Ok(json!({
-                "added": added,
-                "removed": removed,
-                "changed": changed,
-                "config_errors": missing(all),
-                "errors": errors,
-                "warnings": warnings,
+            Ok(to_value(&api::Reloaded {
+                added: texts(&added),
+                removed: texts(&removed),
+                changed: texts(&changed),
+                config_errors: missing(all),
+                errors,
+                warnings,
             }))
         }
     }
@@ -81,10 +82,17 @@ fn done(all: &Supervisor, form: &Form) -> Value {
             let word = all
                 .service(*service)
                 .map(|found| look(all, *service, found).word.text());
-            json!({"ok": true, "state": word.unwrap_or("removed")})
+            let state = Some(word.unwrap_or("removed").to_owned());
+            to_value(&api::Done { ok: true, state })
         }
-        Form::Ok { .. } | Form::Bulk(_) | Form::Reload { .. } => json!({"ok": true}),
+        Form::Ok { .. } | Form::Bulk(_) | Form::Reload { .. } => {
+            to_value(&api::Granted { ok: true })
+        }
     }
+}
+
+fn texts(names: &[Rc<str>]) -> Vec<String> {
+    names.iter().map(ToString::to_string).collect()
 }
 
 fn bulk(
@@ -93,28 +101,40 @@ fn bulk(
     services: &[Rc<str>],
     failed: &[(ServiceId, Verdict)],
 ) -> Value {
-    let member = match form {
-        Form::Bulk(member) => member,
-        Form::Ok { .. } | Form::Reload { .. } => "services",
+    let one = |(id, verdict): &(ServiceId, Verdict)| {
+        let name = all
+            .service(*id)
+            .map(|service| service.spec().name.to_string())
+            .unwrap_or_default();
+        let message = not(all, *id, &name, *verdict).message;
+        [name, message]
     };
-    let mut result = json!({"count": services.len()});
-    result[member] = json!(services);
-    if !failed.is_empty() {
-        let one = |(id, verdict): &(ServiceId, Verdict)| {
-            let name = all
-                .service(*id)
-                .map(|service| service.spec().name.to_string())
-                .unwrap_or_default();
-            let message = not(all, *id, &name, *verdict).message;
-            json!([name, message])
-        };
-        result["failed"] = failed.iter().map(one).collect();
+    let failed: Vec<_> = failed.iter().map(one).collect();
+    let failed = Some(failed).filter(|failed| !failed.is_empty());
+    let (names, count) = (texts(services), services.len() as u64);
+    match form {
+        Form::Bulk(Bulk::Stopped) => to_value(&api::StoppedAll {
+            stopped: names,
+            count,
+            failed,
+        }),
+        Form::Bulk(Bulk::Deleted) => to_value(&api::DeletedAll {
+            deleted: names,
+            count,
+            failed,
+        }),
+        Form::Bulk(Bulk::Started) | Form::Ok { .. } | Form::Reload { .. } => {
+            to_value(&api::StartedAll {
+                started: names,
+                count,
+                failed,
+            })
+        }
     }
-    result
 }
 
 /// Requirements that name what does not exist, each with who has it.
-fn missing(all: &Supervisor) -> Vec<[&str; 2]> {
+fn missing(all: &Supervisor) -> Vec<[String; 2]> {
     let mut pairs = Vec::new();
     for (id, service) in all.services() {
         let absent = all
@@ -122,7 +142,7 @@ fn missing(all: &Supervisor) -> Vec<[&str; 2]> {
             .links(id)
             .iter()
             .filter(|link| link.kind == LinkKind::Requires && link.to.is_none());
-        pairs.extend(absent.map(|link| [&*service.spec().name, &*link.name]));
+        pairs.extend(absent.map(|link| [service.spec().name.to_string(), link.name.to_string()]));
     }
     pairs
 }
@@ -154,7 +174,7 @@ fn not(all: &Supervisor, id: ServiceId, name: &str, verdict: Verdict) -> Refusal
                     format!("service '{name}' failed: {why}{restart}")
                 }
             };
-            ("failed", message)
+            (NotDoneWord::Failed, message)
         }
         Verdict::Blocked => {
             let error = found.map(|service| {
@@ -162,9 +182,8 @@ fn not(all: &Supervisor, id: ServiceId, name: &str, verdict: Verdict) -> Refusal
                 view::status(all, id, service, aside, Time::ZERO)
             });
             let why = error
-                .as_ref()
-                .and_then(|status| status["error"].as_str())
-                .unwrap_or("held back from outside");
+                .and_then(|status| status.error)
+                .unwrap_or_else(|| "held back from outside".to_owned());
             let roots = root_causes(all, id);
             let roots = if roots.is_empty() {
                 String::new()
@@ -172,19 +191,24 @@ fn not(all: &Supervisor, id: ServiceId, name: &str, verdict: Verdict) -> Refusal
                 format!(" ({})", roots.join("; "))
             };
             (
-                "blocked",
+                NotDoneWord::Blocked,
                 format!("service '{name}' is blocked: {why}{roots}"),
             )
         }
         Verdict::Superseded => (
-            "superseded",
+            NotDoneWord::Superseded,
             format!("service '{name}' is {word}: a later command wants otherwise"),
         ),
-        Verdict::Removed => ("removed", format!("service '{name}' was removed")),
+        Verdict::Removed => (
+            NotDoneWord::Removed,
+            format!("service '{name}' was removed"),
+        ),
         Verdict::TimedOut => (
-            "timeout",
+            NotDoneWord::Timeout,
             format!("service '{name}' is still {word} when the time was over"),
         ),
     };
-    Refusal::new(Code::Internal, message).with(json!({"outcome": outcome, "state": word}))
+    let state = word.to_owned();
+    let data = to_value(&api::NotDone { outcome, state });
+    Refusal::new(Code::Internal, message).with(data)
 }

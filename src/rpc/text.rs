@@ -2,8 +2,9 @@
 
 use std::fmt::Write;
 
-use super::view::{Reason, Word, kind_text, linked, look, number, reason_text, title, uptime};
+use super::view::{Reason, kind_of, linked, look, number, reason_text, symbol, title, uptime};
 use super::why::waiting_on;
+use crate::api::Word;
 use crate::engine::{Failure, LinkKind, Pid, Service, ServiceId, Signal, Supervisor, Time};
 
 /// `service.tree`.
@@ -32,7 +33,7 @@ pub fn tree(all: &Supervisor) -> String {
             let _ = writeln!(
                 text,
                 "{stem}    {twig} {} {} ({word})",
-                kind_text(*kind),
+                kind_of(*kind),
                 service.spec().name
             );
         }
@@ -66,7 +67,7 @@ pub fn debug_state(
         let _ = writeln!(
             text,
             "{} {} - {}",
-            word.symbol(),
+            symbol(word),
             service.spec().name,
             debug_info(all, id, service, now)
         );
@@ -89,7 +90,7 @@ pub fn debug_state(
             let _ = writeln!(
                 text,
                 "      {mark} {} {} ({word})",
-                kind_text(kind),
+                kind_of(kind),
                 service.spec().name
             );
         }

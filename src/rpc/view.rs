@@ -3,9 +3,10 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::{Map, Value, json};
-
 use super::why::{held_by, waiting_on};
+use crate::api::{
+    self, DependencyInfo, DependencyType, Doing, HealthStatus, HealthWord, Status, StatusFull, Word,
+};
 use crate::engine::spec::{Exec, Hook};
 use crate::engine::{
     End, Exit, Failure, Fault, Health, Hold, LinkKind, Pid, Service, ServiceId, SpawnError, Spec,
@@ -25,25 +26,6 @@ pub struct Look {
     pub reason: Option<Reason>,
 }
 
-/// The states of the wire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Word {
-    /// Down.
-    Inactive,
-    /// Held back.
-    Blocked,
-    /// On its way up.
-    Starting,
-    /// Up.
-    Running,
-    /// On its way down.
-    Stopping,
-    /// Ended well, or as told.
-    Exited,
-    /// Ended badly.
-    Failed,
-}
-
 /// Why a service failed, as the wire tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reason {
@@ -55,31 +37,16 @@ pub enum Reason {
     Cycle(String),
 }
 
-impl Word {
-    /// The word itself.
-    #[must_use]
-    pub const fn text(self) -> &'static str {
-        match self {
-            Self::Inactive => "inactive",
-            Self::Blocked => "blocked",
-            Self::Starting => "starting",
-            Self::Running => "running",
-            Self::Stopping => "stopping",
-            Self::Exited => "exited",
-            Self::Failed => "failed",
-        }
-    }
-
-    pub(super) const fn symbol(self) -> &'static str {
-        match self {
-            Self::Inactive => "[-]",
-            Self::Blocked => "[?]",
-            Self::Starting => "[>]",
-            Self::Running => "[+]",
-            Self::Stopping => "[!]",
-            Self::Exited => "[.]",
-            Self::Failed => "[X]",
-        }
+/// What stands before a service in a text.
+pub(super) const fn symbol(word: Word) -> &'static str {
+    match word {
+        Word::Inactive => "[-]",
+        Word::Blocked => "[?]",
+        Word::Starting => "[>]",
+        Word::Running => "[+]",
+        Word::Stopping => "[!]",
+        Word::Exited => "[.]",
+        Word::Failed => "[X]",
     }
 }
 
@@ -133,7 +100,7 @@ fn look_in(all: &Supervisor, id: ServiceId, state: State) -> Look {
         | State::Trailing { .. } => None,
     };
     Look {
-        word: word_of(state),
+        word: word(state),
         pid: state.pid(),
         exit_code,
         reason,
@@ -142,11 +109,7 @@ fn look_in(all: &Supervisor, id: ServiceId, state: State) -> Look {
 
 /// The word of a state.
 #[must_use]
-pub const fn word(state: State) -> &'static str {
-    word_of(state).text()
-}
-
-const fn word_of(state: State) -> Word {
+pub const fn word(state: State) -> Word {
     match state {
         State::Inactive => Word::Inactive,
         State::Blocked {
@@ -187,63 +150,59 @@ fn cycle(all: &Supervisor, id: ServiceId) -> Option<String> {
     Some(round.join(" -> "))
 }
 
-/// ServiceState.
+/// The state of a service.
 #[must_use]
-pub fn state(all: &Supervisor, id: ServiceId, service: &Service) -> Value {
+pub fn state(all: &Supervisor, id: ServiceId, service: &Service) -> api::State {
     state_in(all, id, service.spec(), service.state())
 }
 
-/// ServiceState of a service in this state.
+/// The same as if it were in this state.
 #[must_use]
-pub fn state_in(all: &Supervisor, id: ServiceId, spec: &Spec, state: State) -> Value {
+pub fn state_in(all: &Supervisor, id: ServiceId, spec: &Spec, state: State) -> api::State {
     let look = look_in(all, id, state);
-    let mut object = Map::from_iter([("state".to_owned(), json!(look.word.text()))]);
+    let pid = number(look.pid);
     match look.word {
-        Word::Starting | Word::Running | Word::Stopping => {
-            object.insert("pid".to_owned(), json!(number(look.pid)));
-        }
-        Word::Exited => {
-            object.insert("exit_code".to_owned(), json!(look.exit_code));
-        }
-        Word::Failed => {
-            object.insert(
-                "reason".to_owned(),
-                look.reason
-                    .as_ref()
-                    .map_or(Value::Null, |why| reason(spec, why)),
-            );
-        }
-        Word::Blocked => {
-            object.insert("waiting_on".to_owned(), json!(waiting_on(all, id)));
-        }
-        Word::Inactive => {}
+        Word::Inactive => api::State::Inactive {},
+        Word::Blocked => api::State::Blocked {
+            waiting_on: waiting_on(all, id),
+        },
+        Word::Starting => api::State::Starting { pid },
+        Word::Running => api::State::Running { pid },
+        Word::Stopping => api::State::Stopping { pid },
+        Word::Exited => api::State::Exited {
+            exit_code: look.exit_code,
+        },
+        Word::Failed => api::State::Failed {
+            reason: look.reason.as_ref().map(|why| reason(spec, why)),
+        },
     }
-    Value::Object(object)
 }
 
-fn reason(spec: &Spec, reason: &Reason) -> Value {
+fn reason(spec: &Spec, reason: &Reason) -> api::Reason {
     match reason {
-        Reason::Failure(Failure::ExitCode(code)) => json!({"type": "exit_code", "code": code}),
-        Reason::Failure(Failure::Signal(signal)) => json!({"type": "signal", "signal": signal}),
-        Reason::Failure(Failure::StartTimeout) => json!({"type": "start_timeout"}),
-        Reason::Failure(Failure::StopTimeout) => json!({"type": "stop_timeout"}),
-        Reason::Failure(Failure::Health { attempts }) => {
-            json!({"type": "health_check_failed", "attempts": attempts})
-        }
-        Reason::Failure(Failure::OutOfMemory) => json!({"type": "out_of_memory", "signal": 9}),
-        Reason::Failure(Failure::Unready) => json!({"type": "not_ready"}),
-        Reason::Failure(Failure::Watchdog | Failure::Trouble) => json!({"type": "watchdog"}),
-        Reason::Failure(Failure::Hook { hook, .. }) => {
-            let message = reason_text(spec, reason);
-            json!({"type": "hook_failed", "hook": hook.name(), "message": message})
-        }
-        Reason::Failure(Failure::Spawn(error)) => {
-            json!({"type": "spawn_error", "message": spawn_error(spec, None, *error)})
-        }
-        Reason::Missing(name) => json!({"type": "missing_dependency", "dependency": name}),
-        Reason::Cycle(names) => {
-            json!({"type": "spawn_error", "message": format!("dependency cycle: {names}")})
-        }
+        Reason::Failure(Failure::ExitCode(code)) => api::Reason::ExitCode { code: *code },
+        Reason::Failure(Failure::Signal(signal)) => api::Reason::Signal { signal: *signal },
+        Reason::Failure(Failure::StartTimeout) => api::Reason::StartTimeout {},
+        Reason::Failure(Failure::StopTimeout) => api::Reason::StopTimeout {},
+        Reason::Failure(Failure::Health { attempts }) => api::Reason::HealthCheckFailed {
+            attempts: *attempts,
+        },
+        Reason::Failure(Failure::OutOfMemory) => api::Reason::OutOfMemory { signal: 9 },
+        Reason::Failure(Failure::Unready) => api::Reason::NotReady {},
+        Reason::Failure(Failure::Watchdog | Failure::Trouble) => api::Reason::Watchdog {},
+        Reason::Failure(Failure::Hook { hook, .. }) => api::Reason::HookFailed {
+            hook: hook.name().to_owned(),
+            message: reason_text(spec, reason),
+        },
+        Reason::Failure(Failure::Spawn(error)) => api::Reason::SpawnError {
+            message: spawn_error(spec, None, *error),
+        },
+        Reason::Missing(name) => api::Reason::MissingDependency {
+            dependency: name.clone(),
+        },
+        Reason::Cycle(names) => api::Reason::SpawnError {
+            message: format!("dependency cycle: {names}"),
+        },
     }
 }
 
@@ -331,6 +290,10 @@ fn spawn_error(spec: &Spec, exec: Option<&Exec>, error: SpawnError) -> String {
             return nobody(format!("setuid {name}"), "user", error);
         }
         Step::Capabilities => "capabilities".to_owned(),
+        Step::Sockets => {
+            let address = program.sockets.listen.get(item).map(ToString::to_string);
+            format!("listen {}", address.unwrap_or_default())
+        }
         Step::Chdir => format!("chdir {}", path(&program.dir)),
         Step::Exec => format!("exec {}", exec.unwrap_or(&program.exec).first_word()),
     };
@@ -361,6 +324,8 @@ pub struct Aside<'a> {
     pub note: Option<&'a Note>,
     /// What it says of itself.
     pub said: Option<&'a Said>,
+    /// Its definition is in memory only.
+    pub is_ephemeral: bool,
 }
 
 /// What the last probe of a service brought.
@@ -383,34 +348,30 @@ pub struct Said {
 
 /// The word for its health, if the service is probed.
 #[must_use]
-pub fn health_word(service: &Service) -> Option<&'static str> {
+pub fn health_word(service: &Service) -> Option<HealthWord> {
     let is_probed = service.spec().health.is_some() && service.state().has_program();
     is_probed.then(|| match service.health() {
-        Health::Unknown => "unknown",
-        Health::Healthy { .. } => "healthy",
-        Health::Unhealthy { .. } => "unhealthy",
+        Health::Unknown => HealthWord::Unknown,
+        Health::Healthy { .. } => HealthWord::Healthy,
+        Health::Unhealthy { .. } => HealthWord::Unhealthy,
     })
 }
 
 /// Whether a service is healthy, as its probes say.
-fn health(service: &Service, note: Option<&Note>, now: Time) -> Value {
-    let word = health_word(service);
+fn health(service: &Service, note: Option<&Note>, now: Time) -> Option<HealthStatus> {
     let since = match service.health() {
         Health::Unknown => None,
         Health::Healthy { since } | Health::Unhealthy { since } => Some(since),
     };
-    let mut object = json!({"state": word, "failures": service.failed_probes()});
-    if let Some(since) = since {
-        object["for_secs"] = json!(now.since(since).as_secs());
-    }
-    if let Some(ms) = note.and_then(|note| note.latency_ms) {
-        object["latency_ms"] = json!(ms);
-    }
-    if let Some((error, at_ms)) = note.and_then(|note| note.error.as_ref()) {
-        object["last_error"] = json!(error);
-        object["last_error_ms"] = json!(at_ms);
-    }
-    object
+    let (last_error, last_error_ms) = note.and_then(|note| note.error.clone()).unzip();
+    Some(HealthStatus {
+        state: health_word(service)?,
+        failures: service.failed_probes(),
+        for_secs: since.map(|since| now.since(since).as_secs()),
+        latency_ms: note.and_then(|note| note.latency_ms),
+        last_error,
+        last_error_ms,
+    })
 }
 
 /// `service.status`.
@@ -421,15 +382,8 @@ pub fn status(
     service: &Service,
     aside: Aside<'_>,
     now: Time,
-) -> Value {
+) -> Status {
     let look = look(all, id, service);
-    let mut object = Map::new();
-    object.insert("name".to_owned(), json!(service.spec().name));
-    object.insert("state".to_owned(), json!(look.word.text()));
-    object.insert("pid".to_owned(), json!(number(look.pid)));
-    if let Some(code) = look.exit_code {
-        object.insert("exit_code".to_owned(), json!(code));
-    }
     let error = match (&look.reason, look.word) {
         (Some(Reason::Failure(Failure::ExitCode(_))), _) => None,
         (Some(reason), _) => Some(reason_text(service.spec(), reason)),
@@ -438,32 +392,38 @@ pub fn status(
         }
         (None, _) => None,
     };
-    if let Some(error) = error {
-        object.insert("error".to_owned(), json!(error));
-    }
-    if service.spec().health.is_some() && service.state().has_program() {
-        object.insert("health".to_owned(), health(service, aside.note, now));
-    }
     let said = aside.said.filter(|_| look.pid.is_some());
-    if let Some(text) = said.and_then(|said| said.status.as_ref()) {
-        object.insert("status_text".to_owned(), json!(text));
+    Status {
+        name: service.spec().name.to_string(),
+        state: look.word,
+        pid: number(look.pid),
+        exit_code: look.exit_code,
+        error,
+        health: health(service, aside.note, now),
+        status_text: said.and_then(|said| said.status.clone()),
+        doing: said.and_then(|said| Doing::named(said.doing?)),
+        listen: listen(service.spec()),
+        ephemeral: aside.is_ephemeral.then_some(true),
     }
-    if let Some(doing) = said.and_then(|said| said.doing) {
-        object.insert("doing".to_owned(), json!(doing));
-    }
-    Value::Object(object)
+}
+
+/// Where sockets are opened for it.
+fn listen(spec: &Spec) -> Option<Vec<String>> {
+    let listen = &spec.program()?.sockets.listen;
+    let texts = listen.iter().map(ToString::to_string).collect();
+    Some(texts).filter(|texts: &Vec<String>| !texts.is_empty())
 }
 
 /// `service.status_full`.
 #[must_use]
-pub fn status_full(all: &Supervisor, id: ServiceId, service: &Service, now: Time) -> Value {
-    json!({
-        "name": service.spec().name,
-        "is_target": service.spec().is_target(),
-        "state": state(all, id, service),
-        "dependencies": dependencies(all, id),
-        "uptime_secs": uptime(service, now),
-    })
+pub fn status_full(all: &Supervisor, id: ServiceId, service: &Service, now: Time) -> StatusFull {
+    StatusFull {
+        name: service.spec().name.to_string(),
+        state: state(all, id, service),
+        is_target: service.spec().is_target(),
+        dependencies: dependencies(all, id),
+        uptime_secs: uptime(service, now),
+    }
 }
 
 pub(super) fn uptime(service: &Service, now: Time) -> Option<u64> {
@@ -474,18 +434,15 @@ pub(super) fn uptime(service: &Service, now: Time) -> Option<u64> {
     Some(now.since(since).as_secs())
 }
 
-fn dependencies(all: &Supervisor, id: ServiceId) -> Vec<Value> {
+fn dependencies(all: &Supervisor, id: ServiceId) -> Vec<DependencyInfo> {
     let known = linked(all, id).filter(|(kind, ..)| *kind != LinkKind::Conflicts);
-    known
-        .map(|(kind, other, service)| {
-            json!({
-                "dep_type": kind_text(kind),
-                "name": service.spec().name,
-                "satisfied": satisfied(all, kind, other, service),
-                "state": state(all, other, service),
-            })
-        })
-        .collect()
+    let shown = known.map(|(kind, other, service)| DependencyInfo {
+        name: service.spec().name.to_string(),
+        dep_type: kind_of(kind),
+        state: state(all, other, service),
+        satisfied: satisfied(all, kind, other, service),
+    });
+    shown.collect()
 }
 
 fn satisfied(all: &Supervisor, kind: LinkKind, id: ServiceId, service: &Service) -> bool {
@@ -509,24 +466,19 @@ pub(super) fn linked(
 
 /// The word of a link.
 #[must_use]
-pub const fn kind_text(kind: LinkKind) -> &'static str {
+pub const fn kind_of(kind: LinkKind) -> DependencyType {
     match kind {
-        LinkKind::Requires => "requires",
-        LinkKind::After => "after",
-        LinkKind::Wants => "wants",
-        LinkKind::Conflicts => "conflicts",
+        LinkKind::Requires => DependencyType::Requires,
+        LinkKind::After => DependencyType::After,
+        LinkKind::Wants => DependencyType::Wants,
+        LinkKind::Conflicts => DependencyType::Conflicts,
     }
 }
 
 /// First line of a service in any text: symbol, name, state.
 pub(super) fn title(all: &Supervisor, id: ServiceId, service: &Service) -> String {
     let word = look(all, id, service).word;
-    format!(
-        "{} {} ({})",
-        word.symbol(),
-        service.spec().name,
-        word.text()
-    )
+    format!("{} {} ({})", symbol(word), service.spec().name, word.text())
 }
 
 /// 0 stands for no process.

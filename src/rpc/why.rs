@@ -3,9 +3,8 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt::Write;
 
-use serde_json::{Value, json};
-
-use super::view::{Look, Word, look, reason_text, title};
+use super::view::{Look, look, reason_text, title};
+use crate::api::{ProcessConflict, ProcessInfo, WhyBlocked, Word};
 use crate::engine::{Hold, LinkKind, Pid, Service, ServiceId, State, Supervisor};
 
 /// What holds a blocked service back, in one line; `obstacle` is what is known of a process.
@@ -120,7 +119,7 @@ impl Outside {
 
 /// `service.why`.
 #[must_use]
-pub fn why(all: &Supervisor, id: ServiceId, service: &Service, outside: &Outside) -> Value {
+pub fn why(all: &Supervisor, id: ServiceId, service: &Service, outside: &Outside) -> WhyBlocked {
     let waiting = waiting_on(all, id);
     let rivals = conflicts_with(all, id);
     let own = look(all, id, service);
@@ -150,23 +149,28 @@ pub fn why(all: &Supervisor, id: ServiceId, service: &Service, outside: &Outside
     if !held && waiting.is_empty() && rivals.is_empty() && port.is_none() {
         ascii.push_str("\n  Can start: all dependencies satisfied");
     }
-    let mut object = json!({
-        "name": service.spec().name,
-        "blocked": own.word == Word::Blocked || held,
-        "waiting_on": waiting,
-        "conflicts_with": rivals,
-        "root_causes": if held { root_causes(all, id) } else { own_failure(service, &own) },
-        "ascii": ascii,
-    });
-    if let Some(port) = port {
-        object["port_conflict"] = json!(port);
+    let process = |(pid, name, cmdline): &(Pid, String, String)| ProcessInfo {
+        pid: pid.number(),
+        name: name.clone(),
+        cmdline: cmdline.clone(),
+    };
+    WhyBlocked {
+        name: service.spec().name.to_string(),
+        blocked: own.word == Word::Blocked || held,
+        waiting_on: waiting,
+        conflicts_with: rivals,
+        port_conflict: port,
+        process_conflict: outside.process.as_ref().map(|found| ProcessConflict {
+            filter: found.filter.clone(),
+            processes: found.processes.iter().map(process).collect(),
+        }),
+        root_causes: if held {
+            root_causes(all, id)
+        } else {
+            own_failure(service, &own)
+        },
+        ascii,
     }
-    if let Some(found) = &outside.process {
-        let one = |(pid, name, cmdline): &(Pid, String, String)| json!({"pid": pid.number(), "name": name, "cmdline": cmdline});
-        let processes: Vec<Value> = found.processes.iter().map(one).collect();
-        object["process_conflict"] = json!({"filter": found.filter, "processes": processes});
-    }
-    object
 }
 
 /// What is wrong with a service that nothing holds back.

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
+pub(super) use crate::api::Code;
+
 /// A request that can be understood.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Request {
@@ -33,32 +35,6 @@ pub struct Refusal {
     /// More, for programs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<Value>,
-}
-
-/// Error codes: those of JSON-RPC, and zinit's own from -32000 on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(i32)]
-pub enum Code {
-    /// The line is no request.
-    Parse = -32700,
-    /// An empty batch.
-    InvalidRequest = -32600,
-    /// No such method.
-    MethodNotFound = -32601,
-    /// Parameters are missing or wrong.
-    InvalidParams = -32602,
-    /// What was asked could not be done.
-    Internal = -32603,
-    /// No such service.
-    ServiceNotFound = -32000,
-    /// A service definition is wrong; `data.errors` lists how.
-    ValidationFailed = -32011,
-    /// A service definition names a service that does not exist.
-    DependencyMissing = -32012,
-    /// The program of a service definition does not exist.
-    ExecNotFound = -32013,
-    /// A service definition could not be written.
-    PersistFailed = -32014,
 }
 
 impl Refusal {

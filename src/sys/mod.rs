@@ -14,6 +14,7 @@ pub mod mount;
 pub mod notify;
 pub mod outlet;
 pub mod output;
+pub mod peer;
 pub mod pipe;
 pub mod ports;
 pub mod process;
@@ -21,7 +22,9 @@ pub mod procfs;
 pub mod seed;
 pub mod signals;
 pub mod socket;
+pub mod splice;
 pub mod stderr;
+pub mod stream;
 pub mod switch;
 pub mod writer;
 

@@ -6,11 +6,11 @@
 
 use std::ffi::{CStr, CString};
 use std::fs::File;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::ptr;
 use std::time::{Duration, Instant};
 
-use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl, open};
+use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::libc;
 use nix::poll::poll;
 use nix::sys::signal::{
@@ -43,8 +43,10 @@ pub struct Launch {
     pub stdio: Stdio,
     /// Who it is, and what it may use, if not as the server.
     pub confine: Option<Box<Confine>>,
-    /// A descriptor that it has under this number too.
-    pub pass: Option<(OwnedFd, RawFd)>,
+    /// Descriptors that it has under these numbers too.
+    pub pass: Vec<(OwnedFd, RawFd)>,
+    /// It is to find sockets among them (`sd_listen_fds(3)`).
+    pub listens: bool,
 }
 
 impl Launch {
@@ -233,7 +235,7 @@ pub fn read_exec(reader: &mut Reader) -> Option<Result<(), SpawnError>> {
 }
 
 /// The steps by their number on the exec pipe.
-const STEPS: [Step; 15] = [
+const STEPS: [Step; 16] = [
     Step::Fork,
     Step::Session,
     Step::Stdio,
@@ -247,6 +249,7 @@ const STEPS: [Step; 15] = [
     Step::Setgid,
     Step::Setuid,
     Step::Capabilities,
+    Step::Sockets,
     Step::Chdir,
     Step::Exec,
 ];
@@ -280,12 +283,19 @@ struct Ends<'a> {
 
 /// The child's way to its program.
 fn become_program(launch: &Launch, vectors: &Vectors, slate: &Slate, ends: &Ends<'_>) -> ! {
-    let moved = launch.pass.as_ref().and_then(|(_, number)| {
-        let is_taken = ends.exec.as_raw_fd() == *number;
-        let above = FcntlArg::F_DUPFD_CLOEXEC(*number + 1);
-        is_taken.then(|| fcntl(ends.exec, above).ok()).flatten()
-    });
-    let Misstep { step, errno, item } = match prepare(launch, slate, ends) {
+    // One of the numbers may be that of something that is needed until then.
+    let highest = launch.pass.iter().map(|(_, number)| *number).max();
+    let lift = |descriptor: BorrowedFd<'_>| {
+        let above = highest.map(|highest| FcntlArg::F_DUPFD_CLOEXEC(highest + 1));
+        above.map_or(Ok(descriptor.as_raw_fd()), |above| fcntl(descriptor, above))
+    };
+    let moved = lift(ends.exec.as_fd());
+    let lifted = launch.pass.iter().map(|(from, _)| lift(from.as_fd()));
+    let prepared = lifted
+        .collect::<nix::Result<Vec<_>>>()
+        .map_err(|errno| Misstep::new(Step::Stdio, errno))
+        .and_then(|lifted| prepare(launch, slate, ends, &lifted));
+    let Misstep { step, errno, item } = match prepared.map(|more| told_to_listen(launch, more)) {
         Err(misstep) => misstep,
         Ok(None) => Misstep::new(Step::Exec, exec(launch, vectors)),
         Ok(Some(environment)) => {
@@ -300,7 +310,7 @@ fn become_program(launch: &Launch, vectors: &Vectors, slate: &Slate, ends: &Ends
     let [a, b, c, d] = (errno as i32).to_ne_bytes();
     #[expect(clippy::cast_possible_truncation, reason = "there are not many steps")]
     let word = [a, b, c, d, number as u8, item, 0, 0];
-    let exec = moved.unwrap_or(ends.exec.as_raw_fd());
+    let exec = moved.unwrap_or_else(|_| ends.exec.as_raw_fd());
     // SAFETY: the pointer and the length are those of `word`.
     unsafe { libc::write(exec, word.as_ptr().cast(), word.len()) };
     // SAFETY: _exit ends the process without running anything of the parent's.
@@ -324,6 +334,7 @@ fn prepare(
     launch: &Launch,
     slate: &Slate,
     ends: &Ends<'_>,
+    lifted: &[RawFd],
 ) -> Result<Option<Vec<CString>>, Misstep> {
     let of = |step| move |errno| Misstep::new(step, errno);
     setsid().map_err(of(Step::Session))?;
@@ -347,8 +358,8 @@ fn prepare(
     if let Some(dir) = &launch.dir {
         chdir(dir.as_c_str()).map_err(of(Step::Chdir))?;
     }
-    if let Some((descriptor, number)) = &launch.pass {
-        pass(descriptor, *number).map_err(of(Step::Stdio))?;
+    for (from, (_, number)) in lifted.iter().zip(&launch.pass) {
+        pass(*from, *number).map_err(of(Step::Stdio))?;
     }
     // SAFETY: the default disposition runs no code of ours.
     unsafe { signal(NixSignal::SIGPIPE, SigHandler::SigDfl) }.map_err(of(Step::Exec))?;
@@ -380,13 +391,21 @@ fn confined(launch: &Launch, confine: &Confine) -> Result<Option<Vec<CString>>, 
     Ok(environment)
 }
 
-/// Gives a descriptor the number that was agreed on.
-fn pass(descriptor: &OwnedFd, number: RawFd) -> nix::Result<()> {
-    if descriptor.as_raw_fd() == number {
-        return fcntl(descriptor, FcntlArg::F_SETFD(FdFlag::empty())).map(drop);
+/// Sockets are for the process that finds its own number in its environment.
+fn told_to_listen(launch: &Launch, environment: Option<Vec<CString>>) -> Option<Vec<CString>> {
+    if !launch.listens {
+        return environment;
     }
+    let mut environment = environment.unwrap_or_else(|| launch.environment.clone());
+    let own = CString::new(format!("LISTEN_PID={}", std::process::id()));
+    environment.extend(own);
+    Some(environment)
+}
+
+/// Gives a descriptor the number that was agreed on.
+fn pass(descriptor: RawFd, number: RawFd) -> nix::Result<()> {
     // SAFETY: dup2 takes plain numbers; in the child nothing else counts on this one.
-    nix::Error::result(unsafe { libc::dup2(descriptor.as_raw_fd(), number) }).map(drop)
+    nix::Error::result(unsafe { libc::dup2(descriptor, number) }).map(drop)
 }
 
 fn connect(slate: &Slate, own_input: bool, ends: Option<&[OwnedFd; 2]>) -> nix::Result<()> {

@@ -115,7 +115,7 @@ fn declare(spec: &mut Spec, key: &str, value: &str) {
         "on_failure" => spec.sequel.on_failure = follow(value),
         "on_exit" => spec.sequel.on_exit = follow(value),
         "survives" => life.survive_switch_root = true,
-        "oneshot" | "ports" => declare_program(spec, key, value),
+        "oneshot" | "ports" | "activated" => declare_program(spec, key, value),
         other => panic!("a key nobody knows: {other}"),
     }
 }
@@ -147,6 +147,7 @@ fn declare_program(spec: &mut Spec, key: &str, value: &str) {
     };
     match key {
         "oneshot" => program.oneshot = true,
+        "activated" => program.sockets.activation = true,
         _ => {
             program.ports = value
                 .split(',')

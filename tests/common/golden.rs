@@ -114,6 +114,10 @@ impl Story {
                 let next = self.world.supervisor.next_deadline();
                 self.teller.lines.push(format!("deadline {next:?}"));
             }
+            ["call", name] => {
+                let service = self.world.supervisor.find(name).expect("a service");
+                self.feed(Event::Called { service });
+            }
             ["hang-up", ticket] => self.feed(Event::HungUp {
                 ticket: Ticket(number(ticket)),
             }),
@@ -361,6 +365,14 @@ impl Watch for Teller {
                 self.tell(world, *service, &what);
             }
             Action::Recall { service, .. } => self.tell(world, *service, "recall"),
+            Action::Attend { service, awaits } => {
+                let word = if *awaits {
+                    "awaits a call"
+                } else {
+                    "awaits none"
+                };
+                self.tell(world, *service, word);
+            }
             Action::Health { service, healthy } => {
                 let word = if *healthy { "healthy" } else { "unhealthy" };
                 self.tell(world, *service, word);

@@ -56,9 +56,10 @@ enum Move {
     HangUp,
     Kill,
     Behave,
+    Call,
 }
 
-const MOVES: [(Move, u64); 18] = [
+const MOVES: [(Move, u64); 19] = [
     (Move::Advance, 30),
     (Move::AdvanceToDeadline, 15),
     (Move::Start, 15),
@@ -77,6 +78,7 @@ const MOVES: [(Move, u64); 18] = [
     (Move::HangUp, 3),
     (Move::Kill, 12),
     (Move::Behave, 6),
+    (Move::Call, 5),
 ];
 
 pub(crate) struct Player {
@@ -237,6 +239,13 @@ impl Player {
                 self.world.feed(Event::HungUp { ticket }, &mut self.shadow);
             }
             Move::Kill => self.kill(),
+            Move::Call => {
+                let ids = self.some_ids();
+                if !ids.is_empty() {
+                    let service = *self.rng.pick(&ids);
+                    self.world.feed(Event::Called { service }, &mut self.shadow);
+                }
+            }
             Move::Behave => {
                 let place = self.place();
                 self.behave(place);
@@ -407,6 +416,7 @@ impl Player {
         }
         if let Kind::Program(program) = &mut spec.kind {
             program.oneshot = oneshot;
+            program.sockets.activation = self.rng.chance(self.odds.cared);
             while self.rng.chance(self.odds.rivals) {
                 program.ports.push(*self.rng.pick(&[80, 443, 25]));
             }

@@ -46,6 +46,8 @@ pub(crate) struct Shadow {
     started_at: BTreeMap<ServiceId, Time>,
     lived: BTreeMap<ServiceId, Duration>,
     scarce: BTreeSet<ServiceId>,
+    /// A connection starts them, as the engine says.
+    attended: BTreeSet<ServiceId>,
 }
 
 impl Watch for Shadow {
@@ -83,6 +85,11 @@ impl Watch for Shadow {
                     self.lived.insert(service, lived);
                 }
             }
+            Event::Called { service } => {
+                if !self.stopped.contains(service) && !world.supervisor.is_closing() {
+                    self.asked_for(world, *service);
+                }
+            }
             Event::Started { .. }
             | Event::Ready { .. }
             | Event::Extend { .. }
@@ -111,6 +118,7 @@ impl Watch for Shadow {
             Action::Removed { service, .. } => {
                 self.known(*service);
                 self.removed.insert(*service);
+                self.attended.remove(service);
             }
             Action::Reply { ticket, outcome } => self.replied(*ticket, outcome),
             Action::Anomaly { what, service } => panic!("{what}: {service:?}"),
@@ -120,6 +128,15 @@ impl Watch for Shadow {
                 what,
             } => self.set_out(world, *service, *errand, *what),
             Action::Recall { service, .. } | Action::Health { service, .. } => self.known(*service),
+            Action::Attend { service, awaits } => {
+                self.known(*service);
+                let news = if *awaits {
+                    self.attended.insert(*service)
+                } else {
+                    self.attended.remove(service)
+                };
+                assert!(news, "{service:?} was told twice");
+            }
             Action::Signal { .. }
             | Action::Refresh { .. }
             | Action::Sequel { .. }
@@ -130,6 +147,12 @@ impl Watch for Shadow {
 
     fn settled(&mut self, world: &World) {
         for (id, service) in world.supervisor.services() {
+            let attended = self.attended.contains(&id);
+            assert_eq!(attended, is_attended(service), "{service:?}");
+            assert!(
+                !(attended && self.stopped.contains(&id)),
+                "a stop is final: {service:?}"
+            );
             if let State::Blocked { hold } = service.state()
                 && service.want() == Want::Up
                 && !matches!(hold, Hold::Obstructed { .. })
@@ -430,8 +453,19 @@ impl Shadow {
 fn is_wanted(service: &Service) -> bool {
     match service.want() {
         Want::Up | Want::Cycle => true,
-        Want::Down | Want::Gone => false,
+        Want::Down | Want::Call | Want::Gone => false,
     }
+}
+
+/// It rests, and a connection may start it.
+fn is_attended(service: &Service) -> bool {
+    let rests = matches!(
+        service.state(),
+        State::Inactive | State::Exited { .. } | State::Failed { .. }
+    );
+    let may = matches!(service.want(), Want::Up | Want::Call);
+    let program = service.spec().program();
+    rests && may && program.is_some_and(|program| program.sockets.activation)
 }
 
 /// Running, or ended with success.

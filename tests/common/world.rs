@@ -315,6 +315,7 @@ impl World {
             Action::Anomaly { what, service } => panic!("{what}: {service:?}"),
             Action::Changed { .. }
             | Action::Refresh { .. }
+            | Action::Attend { .. }
             | Action::Health { .. }
             | Action::Sequel { .. }
             | Action::CriticalFailed { .. }
