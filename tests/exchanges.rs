@@ -82,7 +82,6 @@ fn open() {
 }
 
 #[test]
-#[ignore = "xinet"]
 fn xinet() {
     play("xinet");
 }

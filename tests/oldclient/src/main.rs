@@ -74,8 +74,8 @@ macro_rules! every_method {
 }
 
 macro_rules! proxies {
-    ($on:ident, $wait:ident, $hand:ident) => {
-        call!("xinet_set", $wait!($on.xinet_set($hand!(proxy()))));
+    ($on:ident, $socket:ident, $wait:ident, $hand:ident) => {
+        call!("xinet_set", $wait!($on.xinet_set($hand!(proxy($socket)))));
         call!("xinet_list", $wait!($on.xinet_list()));
         call!("xinet_status", $wait!($on.xinet_status("px")));
         call!("xinet_status_all", $wait!($on.xinet_status_all()));
@@ -89,11 +89,12 @@ fn service(name: &str, exec: &str) -> ServiceConfig {
     serde_json::from_value(definition).expect("a definition")
 }
 
-fn proxy() -> XinetConfig {
+/// A proxy whose sockets lie beside the server's.
+fn proxy(socket: &str) -> XinetConfig {
     let definition = json!({
         "name": "px",
-        "listen": ["unix:px-front.sock"],
-        "backend": "unix:px-back.sock",
+        "listen": [format!("unix:{socket}.front")],
+        "backend": format!("unix:{socket}.back"),
         "service": "once",
     });
     serde_json::from_value(definition).expect("a definition")
@@ -123,7 +124,7 @@ fn by_handle(socket: &str, only_proxies: bool) {
         };
     }
     if only_proxies {
-        proxies!(handle, as_it_is, as_it_is);
+        proxies!(handle, socket, as_it_is, as_it_is);
         return;
     }
     call!("with_socket", ZinitHandle::with_socket(socket).map(drop));
@@ -157,7 +158,7 @@ fn by_client(socket: &str, only_proxies: bool) {
         };
     }
     if only_proxies {
-        proxies!(client, wait, lend);
+        proxies!(client, socket, wait, lend);
         return;
     }
     every_method!(client, wait, lend);
