@@ -88,7 +88,7 @@ fn ask(options: &ClientOptions, mut request: Request) -> ExitCode {
         let texts: Vec<String> = problems.iter().map(ToString::to_string).collect();
         let reported = cli::report_file(&texts, spec.is_some());
         let Some(spec) = spec else { return reported };
-        request = request.with(config::to_value(&spec));
+        request.define(config::to_value(&spec));
     }
     let powers = Powers {
         signal_first,

@@ -125,7 +125,7 @@ fn a_proxy_is_read_in_each_of_its_shapes() {
         assert_eq!(with(key, value), error, "{key}");
     }
     let nameless = json!({"listen": ["/a"], "backend": "/b", "service": "web"});
-    let missing = ProxyError::Invalid("name is required".to_owned());
+    let missing = ProxyError::Parse("missing field `name`".to_owned());
     assert_eq!(proxy_from_value(&nameless), Err(missing));
 }
 

@@ -76,9 +76,8 @@ fn logs() {
 }
 
 #[test]
-#[ignore = "what the server does not answer as 0.3.9 did, and could"]
-fn open() {
-    play("open");
+fn edges() {
+    play("edges");
 }
 
 #[test]

@@ -326,13 +326,10 @@ impl Request {
         None
     }
 
-    /// With the definition that its file has.
-    #[must_use]
-    pub fn with(self, definition: serde_json::Value) -> Self {
-        let service = NewService::Definition(definition);
-        match self {
-            Self::AddEphemeral(_) => Self::AddEphemeral(service),
-            _ => Self::Add(service),
+    /// The file is read, and says this.
+    pub fn define(&mut self, definition: serde_json::Value) {
+        if let Self::Add(service) | Self::AddEphemeral(service) = self {
+            *service = NewService::Definition(definition);
         }
     }
 }
