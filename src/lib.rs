@@ -160,7 +160,8 @@
 //! run) · *fall* (go down for a reason of its own), *sequel* (what follows an end for good) ·
 //! *call* (a connection that starts a service), *attend* (wait for one) · *proxy*, *entrance* (where
 //! it listens), *link* (a connection through it), *prospect* (what its client may hope for) · *right*
-//! (what somebody may do) · *ephemeral* (in memory only) · *template*, *instance* · *sink* (where a line goes), *piece* (what a writer has at a time) ·
+//! (what somebody may do) · *ephemeral* (in memory only) · *template*, *instance* · *sink* (where a
+//! line goes), *piece* (what a writer has at a time) ·
 //! *request*, *reply*, *note* (what a stream tells), *declaration* (of one of those, as a text).
 
 pub mod api;
