@@ -70,7 +70,7 @@ golden: need-cc ## play the stories of tests/golden; REWRITE=1 writes them anew
 	$(if $(REWRITE),REWRITE=1 )$(CARGO) test --test golden
 
 bench: need-cc ## measure speed and memory
-	$(CARGO) test --release --test bench -- --ignored --nocapture --test-threads=1
+	$(CARGO) test --release --test bench --test bench_proxy -- --ignored --nocapture --test-threads=1
 
 bench-boot: release ## boot twenty services by zinit and by other inits: ROUNDS=5
 	tests/vm/fetch.sh x86_64 peers

@@ -557,6 +557,8 @@ impl Reactor {
                     self.handle_inbox();
                 }
                 (Prospect::Hopeless, _) => {
+                    // Whoever comes next is another try.
+                    proxy.asked = false;
                     let count = self.proxies.expire(name, now, true);
                     return log::warn!(
                         "proxy {name}: {count} clients turned away: its service does not start"
