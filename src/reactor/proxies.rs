@@ -14,6 +14,7 @@ use mio::{Interest, Registry};
 use super::links::{LinkId, Links, MOST_LINKS, News};
 use super::place::Place;
 use super::probes::describe;
+use super::sockets::Sockets;
 use super::{Reactor, command};
 use crate::engine::proxy::{Prospect, idle_until, prospect};
 use crate::engine::{Address, Command, ProxySpec, ServiceId, State, Time};
@@ -115,7 +116,7 @@ impl Proxies {
         &mut self,
         spec: ProxySpec,
         anyhow: bool,
-        registry: &Registry,
+        (sockets, registry): (&Sockets, &Registry),
     ) -> Result<(), String> {
         let known = self.all.get_mut(&spec.name);
         let before = known.map(|proxy| std::mem::take(&mut proxy.entrances));
@@ -125,6 +126,10 @@ impl Proxies {
             let known = before.iter().position(|open| open.address == *address);
             match known.map(|known| before.swap_remove(known)) {
                 Some(open) => entrances.push(open),
+                None if sockets.holds(address) || self.holds(address) => {
+                    let error = describe(&stream::in_use());
+                    wrong = wrong.or_else(|| Some(format!("listen {address}: {error}")));
+                }
                 None => match self.enter(&spec.name, address, registry) {
                     Ok(open) => entrances.push(open),
                     Err(error) => {
@@ -151,6 +156,12 @@ impl Proxies {
         }
         self.index();
         wrong.map_or(Ok(()), Err)
+    }
+
+    /// Does one of them listen there?
+    pub(super) fn holds(&self, address: &Address) -> bool {
+        let mut all = self.all.values().flat_map(|proxy| &proxy.entrances);
+        all.any(|entrance| entrance.address == *address)
     }
 
     /// Everything is as it was before a definition that could not be put in place.
@@ -457,7 +468,8 @@ impl Reactor {
         }
         for spec in specs {
             let name = Rc::clone(&spec.name);
-            if let Err(error) = self.proxies.set(spec, true, registry) {
+            let beside = (&self.sockets, registry);
+            if let Err(error) = self.proxies.set(spec, true, beside) {
                 log::error!("proxy {name}: {error}");
             }
         }

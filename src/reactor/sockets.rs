@@ -10,6 +10,7 @@ use mio::{Interest, Registry};
 use super::Reactor;
 use super::place::Place;
 use super::probes::describe;
+use super::proxies::Proxies;
 use crate::engine::spec::Program;
 use crate::engine::{Address, Event, ServiceId, SpawnError, State, Step, Table, Time};
 use crate::sys::{clock, stream};
@@ -58,6 +59,7 @@ impl Sockets {
         &mut self,
         service: ServiceId,
         program: &Program,
+        proxies: &Proxies,
         registry: &Registry,
     ) -> Result<(), (usize, std::io::Error)> {
         let wanted = &program.sockets.listen;
@@ -72,6 +74,8 @@ impl Sockets {
             let known = before.iter().position(|open| open.address == *address);
             let open = match known {
                 Some(known) => Ok(before.swap_remove(known)),
+                // Our own are not connected to in order to see whether they are there.
+                None if self.holds(address) || proxies.holds(address) => Err(stream::in_use()),
                 None => stream::listen(address, mode).map(|socket| Open {
                     address: address.clone(),
                     socket,
@@ -90,6 +94,12 @@ impl Sockets {
             self.of.insert(service, now);
         }
         wrong.map_or(Ok(()), Err)
+    }
+
+    /// Is one of them there?
+    pub(super) fn holds(&self, address: &Address) -> bool {
+        let mut all = self.of.iter().flat_map(|(_, all)| all);
+        all.any(|open| open.address == *address)
     }
 
     fn close(&mut self, mut open: Open, registry: &Registry) {
@@ -169,7 +179,7 @@ impl Reactor {
             let Some(program) = service.spec().program() else {
                 continue;
             };
-            if let Err((place, error)) = self.sockets.open(id, program, registry) {
+            if let Err((place, error)) = self.sockets.open(id, program, &self.proxies, registry) {
                 let address = &program.sockets.listen[place];
                 log::error!(
                     "{}: listen {address}: {}",
@@ -195,7 +205,7 @@ impl Reactor {
             item: u8::try_from(place).unwrap_or(u8::MAX),
         };
         let registry = self.poll.registry();
-        let opened = self.sockets.open(service, program, registry);
+        let opened = self.sockets.open(service, program, &self.proxies, registry);
         opened.map_err(|(place, error)| failed(place, &error))?;
         let all = self.sockets.of.get(service).into_iter().flatten();
         let passed = all.enumerate().map(|(place, open)| {

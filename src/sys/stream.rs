@@ -67,8 +67,14 @@ fn clear(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         // A full queue is one that somebody has.
-        Ok(_) | Err(_) => Err(io::ErrorKind::AddrInUse.into()),
+        Ok(_) | Err(_) => Err(in_use()),
     }
+}
+
+/// Somebody listens there.
+#[must_use]
+pub fn in_use() -> io::Error {
+    io::Error::from_raw_os_error(nix::libc::EADDRINUSE)
 }
 
 fn open(address: &Address) -> nix::Result<OwnedFd> {
