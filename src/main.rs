@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use zinit::cli::{
     self, CheckOptions, CheckResult, ClientOptions, Env, InitOptions, Invocation, MachineEnd,
-    NewService, Powers, Request, ServerOptions,
+    Powers, Request, ServerOptions,
 };
 use zinit::reactor::{Options, Reactor, Role};
 use zinit::sys::machine::Verb;
@@ -88,7 +88,7 @@ fn ask(options: &ClientOptions, mut request: Request) -> ExitCode {
         let texts: Vec<String> = problems.iter().map(ToString::to_string).collect();
         let reported = cli::report_file(&texts, spec.is_some());
         let Some(spec) = spec else { return reported };
-        request = Request::Add(NewService::Definition(config::to_value(&spec)));
+        request.define(config::to_value(&spec));
     }
     let powers = Powers {
         signal_first,

@@ -161,7 +161,7 @@ fn a_hook_before_the_start_tells_how_it_failed() {
     for (name, _, told) in cases {
         assert_eq!(error_of(&sandbox, name), told, "{name}");
         let full = sandbox.ask("service.status_full", json!({"name": name}));
-        let reason = json!({"type": "hook_failed", "hook": "pre_start", "message": told});
+        let reason = json!({"type": "spawn_error", "cause": "hook_failed", "hook": "pre_start", "message": told});
         assert_eq!(full["state"]["reason"], reason);
     }
     assert!(!sandbox.path("ran").exists(), "a program ran");

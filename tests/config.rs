@@ -61,7 +61,7 @@ fn a_minimal_file_has_the_known_defaults() {
 #[test]
 fn clients_see_every_default() {
     let spec = Spec::new("alpha", Exec::Line("exec sleep 1000".to_owned()));
-    let shown = r#"{"dependencies":{"after":[],"conflicts":[],"requires":[],"wants":[]},"health":null,"hooks":{"post_start":null,"post_start_timeout_ms":30000,"post_stop":null,"post_stop_timeout_ms":30000,"pre_start":null,"pre_start_timeout_ms":30000,"reload":null,"reload_timeout_ms":30000,"stop":null,"stop_timeout_ms":30000},"lifecycle":{"kill_mode":"tree","max_restarts":10,"on_exit":"nothing","on_failure":"nothing","reload_signal":null,"restart":"on-failure","restart_delay_max_ms":300000,"restart_delay_ms":1000,"restart_dependents":false,"stability_period_ms":30000,"start_timeout_ms":30000,"stop_signal":"SIGTERM","stop_timeout_ms":10000,"success_exit":[0],"survive_switch_root":false},"limits":{"as":null,"core":null,"cpu":null,"data":null,"fsize":null,"locks":null,"memlock":null,"msgqueue":null,"nice":null,"nofile":null,"nproc":null,"rss":null,"rtprio":null,"rttime":null,"sigpending":null,"stack":null},"logging":{"buffer_lines":1000,"file":null,"forward":null,"forward_format":"prefixed","max_files":5,"max_size":10485760,"mode":"0640"},"readiness":{"fd":null,"text":null,"type":"spawn","watchdog_ms":0},"resources":{"cpu_max":null,"cpu_weight":null,"io_weight":null,"memory_high":null,"memory_max":null,"pids_max":null},"service":{"capabilities":null,"chroot":null,"class":"user","critical":false,"dir":null,"env":{},"env_file":[],"env_inherit":null,"exec":"exec sleep 1000","group":null,"groups":[],"ionice":null,"kill_others":false,"name":"alpha","nice":null,"no_new_privs":false,"oneshot":false,"oom_score_adj":null,"ports":[],"process_filters":[],"status":"start","tty":null,"umask":null,"user":null}}"#;
+    let shown = r#"{"dependencies":{"after":[],"conflicts":[],"requires":[],"wants":[]},"health":null,"hooks":{"post_start":null,"post_start_timeout_ms":30000,"post_stop":null,"post_stop_timeout_ms":30000,"pre_start":null,"pre_start_timeout_ms":30000,"reload":null,"reload_timeout_ms":30000,"stop":null,"stop_timeout_ms":30000},"lifecycle":{"kill_mode":"tree","max_restarts":10,"on_exit":"nothing","on_failure":"nothing","reload_signal":null,"restart":"on-failure","restart_delay_max_ms":300000,"restart_delay_ms":1000,"restart_dependents":false,"stability_period_ms":30000,"start_timeout_ms":30000,"stop_signal":"SIGTERM","stop_timeout_ms":10000,"success_exit":[0],"survive_switch_root":false},"limits":{"as":null,"core":null,"cpu":null,"data":null,"fsize":null,"locks":null,"memlock":null,"msgqueue":null,"nice":null,"nofile":null,"nproc":null,"rss":null,"rtprio":null,"rttime":null,"sigpending":null,"stack":null},"logging":{"buffer_lines":1000,"file":null,"forward":null,"forward_format":"prefixed","max_files":5,"max_size":10485760,"mode":"0640"},"readiness":{"fd":null,"text":null,"type":"spawn","watchdog_ms":0},"resources":{"cpu_max":null,"cpu_weight":null,"io_weight":null,"memory_high":null,"memory_max":null,"pids_max":null},"service":{"capabilities":null,"chroot":null,"class":"user","critical":false,"dir":null,"env":{},"env_file":[],"env_inherit":null,"exec":"exec sleep 1000","group":null,"groups":[],"ionice":null,"kill_others":false,"name":"alpha","nice":null,"no_new_privs":false,"oneshot":false,"oom_score_adj":null,"ports":[],"process_filters":[],"status":"start","tty":null,"umask":null,"user":null},"socket":{"activation":false,"listen":[],"mode":null,"names":[]}}"#;
     assert_eq!(to_value(&spec).to_string(), shown);
     assert_eq!(from_value(to_value(&spec)), Ok(spec.clone()));
     assert_eq!(from_value(json!({ "config": to_value(&spec) })), Ok(spec));
@@ -71,6 +71,62 @@ fn clients_see_every_default() {
         from_value(json!({"target": {"name": "grp"}})),
         Ok(Spec::target("grp"))
     );
+}
+
+#[test]
+fn a_proxy_is_read_in_each_of_its_shapes() {
+    use zinit::config::{ProxyError, proxy_from_value};
+    let plain = json!({"name": "p", "listen": ["tcp:127.0.0.1:80", "unix:/run/p.sock"],
+        "backend": "/run/b.sock", "service": "web"});
+    let spec = proxy_from_value(&plain).expect("a proxy");
+    let texts: Vec<String> = spec.listen.iter().map(ToString::to_string).collect();
+    assert_eq!(texts, ["tcp:127.0.0.1:80", "unix:/run/p.sock"]);
+    assert_eq!(
+        (spec.connect_timeout.as_secs(), spec.idle_timeout),
+        (30, None)
+    );
+    let tagged = json!({"config": {"name": "p", "listen": [{"tcp": "127.0.0.1:80"},
+        {"type": "unix", "path": "/run/p.sock"}], "backend": {"Unix": "/run/b.sock"},
+        "service": "web", "idle_timeout": 0, "connect_timeout": 30}});
+    assert_eq!(proxy_from_value(&tagged), Ok(spec));
+    let with = |key: &str, value: Value| {
+        let mut proxy = plain.clone();
+        proxy[key] = value;
+        match proxy_from_value(&proxy) {
+            Err(ProxyError::Invalid(text) | ProxyError::Parse(text)) => text,
+            Ok(spec) => panic!("{spec:?}"),
+        }
+    };
+    for (key, value, error) in [
+        ("name", json!(""), "name is required"),
+        (
+            "listen",
+            json!([]),
+            "at least one listen address is required",
+        ),
+        ("service", json!(""), "service name is required"),
+        ("connect_timeout", json!(0), "connect_timeout must be > 0"),
+        (
+            "backend",
+            json!("unix:/run/p.sock"),
+            "backend 'unix:/run/p.sock' is where the proxy listens",
+        ),
+        (
+            "backend",
+            json!("host:80"),
+            "backend 'host' is no address; names are not looked up, so it is an IP address or localhost",
+        ),
+        (
+            "backend",
+            Value::Null,
+            "invalid type: null, expected an address such as tcp:127.0.0.1:80 or unix:/run/x.sock",
+        ),
+    ] {
+        assert_eq!(with(key, value), error, "{key}");
+    }
+    let nameless = json!({"listen": ["/a"], "backend": "/b", "service": "web"});
+    let missing = ProxyError::Parse("missing field `name`".to_owned());
+    assert_eq!(proxy_from_value(&nameless), Err(missing));
 }
 
 #[test]
@@ -187,8 +243,11 @@ fn the_table_of_keys_is_the_mirror() {
         let keys = table.as_object().unwrap().iter();
         found.extend(keys.map(|(key, value)| (section.clone(), key.clone(), value.clone())));
     }
+    // Proxies have a mirror of their own.
+    let of_proxy = |key: &&zinit::config::Key| key.section == "xinet";
     let known: BTreeSet<_> = KEYS
         .iter()
+        .filter(|key| !of_proxy(key))
         .map(|key| (key.section.to_owned(), key.name.to_owned()))
         .collect();
     assert_eq!(
@@ -198,7 +257,8 @@ fn the_table_of_keys_is_the_mirror() {
             .collect::<BTreeSet<_>>(),
         known
     );
-    assert_eq!(known.len(), KEYS.len(), "a key is listed twice");
+    let others = KEYS.iter().filter(of_proxy).count();
+    assert_eq!(known.len() + others, KEYS.len(), "a key is listed twice");
     for (section, name, value) in found {
         let key = KEYS
             .iter()
@@ -352,7 +412,7 @@ fn a_directory_is_loaded_and_bad_files_hurt_only_themselves() {
     .map(|name| format!("{name}.toml"));
     assert_eq!(broken, expected);
     let expected = "\
-empty.toml:1:1: error: the file is empty (a service has [service] with name and exec, a target has [target] with name)
+empty.toml:1:1: error: the file is empty (a service has [service] with name and exec, a target has [target] with name, a proxy [xinet])
 fifo.toml: error: not a regular file
 folder.toml: error: a directory, not a service file
 half.toml:2:11: error: invalid basic string, expected `\"`

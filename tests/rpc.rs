@@ -688,7 +688,7 @@ fn replies_have_the_shapes_that_clients_know() {
     }
     assert_eq!(
         sandbox.refused("service.kill", json!({"name": "once"})).1,
-        "service not running: stopped"
+        "service not running: once"
     );
     assert_eq!(
         sandbox.refused("service.kill", json!({"name": "grp"})).0,

@@ -51,6 +51,7 @@ impl Machine {
             Action::Reply { .. } => self.replies += 1,
             Action::Signal { .. }
             | Action::Refresh { .. }
+            | Action::Attend { .. }
             | Action::Errand { .. }
             | Action::Recall { .. }
             | Action::Health { .. }

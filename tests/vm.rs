@@ -76,10 +76,10 @@ fn it_boots_to_all_services_and_powers_off() {
 #[ignore = "boots a machine: make test-vm"]
 fn the_image_boots_on_both_processors() {
     for arch in ["x86_64", "aarch64"] {
-        let mut machine = Machine::of_image(arch);
+        let mut machine = Machine::of_image(arch, "image", "");
         machine.wait("zinit login: ");
         machine.send("root");
-        machine.wait("/root # ");
+        machine.wait("~ # ");
         machine.run("uname -m", arch);
         machine.run("wget -qO- http://127.0.0.1/", &format!("zinit {arch}"));
         machine.run("logread | grep -c 'crond.*started'", "1");
@@ -432,7 +432,7 @@ fn another_kernel_takes_over() {
     machine.send("zinit kexec");
     machine.wait("zinit login: ");
     machine.send("root");
-    machine.wait("/root # ");
+    machine.wait("~ # ");
     machine.send("poweroff");
     machine.end(POWERED_OFF);
 }

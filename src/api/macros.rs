@@ -110,7 +110,10 @@ macro_rules! tagged {
             $(
                 $(#[doc = $doc:literal])+
                 $variant:ident = $word:literal {
-                    $($(#[doc = $what:literal])+ $member:ident : $kind:ty),* $(,)?
+                    $(
+                        $(#[doc = $what:literal])+
+                        $member:ident $(? $($absent:lifetime)?)? : $kind:ty
+                    ),* $(,)?
                 }
             ),+ $(,)?
         }
@@ -123,7 +126,13 @@ macro_rules! tagged {
                 $(
                     $(#[doc = $doc])+
                     #[serde(rename = $word)]
-                    $variant { $($(#[doc = $what])+ $member: $kind,)* },
+                    $variant {
+                        $(
+                            $(#[doc = $what])+
+                            $($($absent)? #[serde(default, skip_serializing_if = "Option::is_none")])?
+                            $member: $crate::api::macros::member!($kind $(, $($absent)? absent)?),
+                        )*
+                    },
                 )+
             }
 
@@ -132,7 +141,10 @@ macro_rules! tagged {
                     "tagged ", stringify!($name), ": ", $tag, "#", $($about,)+
                     $(
                         "\n=", $word, ": #", $($doc,)+
-                        $("\n", stringify!($member), ": ", stringify!($kind), "#", $($what,)+)*
+                        $(
+                            "\n", stringify!($member), $($($absent)? "?",)? ": ",
+                            stringify!($kind), "#", $($what,)+
+                        )*
                     )+
                 );
             }

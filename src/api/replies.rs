@@ -127,7 +127,7 @@ tagged! { TAGGED:
         },
     }
 
-    /// Why a service failed.
+    /// Why a service failed. The types are those that clients of zinit 0.3.9 know.
     Reason by "type" {
         /// It exited with this status.
         ExitCode = "exit_code" {
@@ -138,6 +138,8 @@ tagged! { TAGGED:
         Signal = "signal" {
             /// The number of the signal.
             signal: i32,
+            /// `out_of_memory` if the kernel killed it for that.
+            cause?: String,
         },
         /// It took too long to start.
         StartTimeout = "start_timeout" {},
@@ -148,26 +150,14 @@ tagged! { TAGGED:
             /// So many in a row.
             attempts: u32,
         },
-        /// The kernel killed it for memory.
-        OutOfMemory = "out_of_memory" {
-            /// SIGKILL.
-            signal: i32,
-        },
-        /// It ended before it was ready.
-        NotReady = "not_ready" {},
-        /// It did not say in time that it is well, or said that it is not.
-        Watchdog = "watchdog" {},
-        /// One of its hooks failed.
-        HookFailed = "hook_failed" {
-            /// Which.
-            hook: String,
-            /// How.
-            message: String,
-        },
-        /// Its program could not be started, or it is part of a cycle.
+        /// Its program could not be started, or something else is wrong that zinit 0.3.9 had no word for.
         SpawnError = "spawn_error" {
             /// What could not be done.
             message: String,
+            /// `hook_failed`, `not_ready`, `watchdog` or `cycle`, if it is one of these.
+            cause?: String,
+            /// Which hook.
+            hook?: String,
         },
         /// It requires a service that does not exist.
         MissingDependency = "missing_dependency" {

@@ -7,6 +7,7 @@ use super::progress::{Progress, Watched};
 use super::screen::Screen;
 use super::{
     ClientOptions, MachineEnd, NewService, Patience, Powers, Request, change, exit, logs, render,
+    xinet,
 };
 
 use std::io;
@@ -52,9 +53,6 @@ fn converse(
     powers: &Powers,
     screen: &mut Screen<'_>,
 ) -> Answer {
-    if let Request::Later(what) = request {
-        return Err(Failure::Later(what));
-    }
     if let Request::Force(machine_end) = request {
         (powers.force)(*machine_end).map_err(Failure::Force)?;
         return Ok(exit::OK);
@@ -105,7 +103,9 @@ fn perform(session: &mut Session<'_, '_>, request: &Request) -> Answer {
         Request::All { verb, patience } => change::all(session, *verb, *patience),
         Request::Kill { name, signal } => change::kill(session, name, signal.as_deref()),
         Request::Await { name, goal, within } => change::wait_for(session, name, goal, *within),
-        Request::Add(service) => add(session, service),
+        Request::Add(service) => add(session, service, false),
+        Request::AddEphemeral(service) => add(session, service, true),
+        Request::Xinet(what) => xinet::xinet(session, what),
         Request::Reload => reload(session),
         Request::Refresh(names) => change::refresh(session, names),
         Request::Shutdown { code, patience } => shutdown(session, *code, *patience),
@@ -125,7 +125,6 @@ fn perform(session: &mut Session<'_, '_>, request: &Request) -> Answer {
             session.print_if_json(&result)
         }
         Request::Health(names) => health(session, names),
-        Request::Later(what) => Err(Failure::Later(what)),
         Request::Force(_) => Ok(exit::FAILED),
     }
 }
@@ -159,12 +158,13 @@ fn status(session: &mut Session<'_, '_>, name: &str) -> Answer {
     Ok(exit::OK)
 }
 
-fn add(session: &mut Session<'_, '_>, service: &NewService) -> Answer {
+fn add(session: &mut Session<'_, '_>, service: &NewService, ephemeral: bool) -> Answer {
     let config = match service {
         NewService::Definition(config) => config,
         NewService::File(path) => return Err(Failure::Unread(path.clone())),
     };
-    session.show("service.set", json!({ "config": config }), render::added)
+    let params = json!({ "config": config, "ephemeral": ephemeral });
+    session.show("service.set", params, render::added)
 }
 
 fn reload(session: &mut Session<'_, '_>) -> Answer {
@@ -297,7 +297,7 @@ fn end(
 
 impl Session<'_, '_> {
     /// Asks what is answered at once, and shows the answer.
-    fn show(
+    pub(super) fn show(
         &mut self,
         method: &str,
         params: Value,

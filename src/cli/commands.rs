@@ -309,6 +309,18 @@ pub const COMMANDS: &[Command] = &[
         ..BARE
     },
     Command {
+        name: "xinet",
+        arguments: "set|delete|list|status [NAME]",
+        operands: (1, 2),
+        flags: XINET_FLAGS,
+        group: Group::Configure,
+        about: "proxies that start a service when somebody connects",
+        help: "set takes NAME, --listen, --backend and --service; an address is tcp:HOST:PORT or unix:/PATH.\n\
+               The server keeps it as a file of its own. register and unregister mean set and delete.",
+        meaning: meaning::xinet,
+        ..BARE
+    },
+    Command {
         name: "reload",
         arguments: "[NAME...]",
         operands: (0, MANY),
@@ -551,7 +563,10 @@ const ADD_FLAGS: &[Flag] = &[
         "COUNT",
         "give up after so many in a row, 0 never (default 10)",
     ),
-    plain("persist", "keep it over restarts of the server; always so"),
+    plain(
+        "persist",
+        "keep it over restarts of the server; so without a flag, too",
+    ),
     plain(
         "ephemeral",
         "forget it when the server ends (a later release)",
@@ -605,3 +620,21 @@ const fn valued(
         about,
     }
 }
+
+const XINET_FLAGS: &[Flag] = &[
+    valued('l', "listen", "ADDRESS", "listen there (may be repeated)"),
+    valued('b', "backend", "ADDRESS", "where the service listens"),
+    long("service", "NAME", "the service to start and stop"),
+    long(
+        "connect-timeout",
+        "SECONDS",
+        "a client may wait so long for the service (default 30)",
+    ),
+    long(
+        "idle-timeout",
+        "SECONDS",
+        "stop the service without a client for so long (default 0: never)",
+    ),
+    plain("single", "one client at a time"),
+    plain("ephemeral", "keep it in memory until the server ends"),
+];

@@ -22,8 +22,6 @@ pub(super) enum Failure {
     Unread(PathBuf),
     /// The machine could not be ended by force.
     Force(io::Error),
-    /// A later release brings it.
-    Later(&'static str),
     /// The answer could not be printed.
     Output(io::Error),
 }
@@ -74,7 +72,6 @@ impl fmt::Display for Failure {
                 f.write_str("\nIt goes on; see how things stand: zinit list")
             }
             Self::Unread(path) => write!(f, "Failed to read {}", path.display()),
-            Self::Later(what) => f.write_str(what),
             Self::Output(error) => write!(f, "cannot write the output: {error}"),
         }
     }

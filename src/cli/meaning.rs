@@ -7,7 +7,7 @@ use super::args::{Typed, named};
 use super::environment::Env;
 use super::{
     Bulk, CheckOptions, ClientOptions, InitOptions, Invocation, LogsWanted, MachineEnd, NewService,
-    Patience, Request, ServerOptions, Since, UsageError, Verb, help as texts,
+    Patience, Request, ServerOptions, Since, UsageError, Verb, Xinet, help as texts,
 };
 
 type Meaning = Result<Invocation, UsageError>;
@@ -171,14 +171,22 @@ pub(super) fn delete_all(typed: &Typed, env: &Env) -> Meaning {
 }
 
 pub(super) fn add_service(typed: &Typed, env: &Env) -> Meaning {
-    if typed.has("ephemeral") {
-        return ask(
-            typed,
-            env,
-            Request::Later("ephemeral services come with a later release"),
-        );
+    if typed.has("ephemeral") && typed.has("persist") {
+        return Err(UsageError::Combination(
+            "--persist and --ephemeral exclude each other",
+        ));
     }
-    ask(typed, env, Request::Add(NewService::typed(typed)?))
+    let service = NewService::typed(typed)?;
+    let request = if typed.has("ephemeral") {
+        Request::AddEphemeral(service)
+    } else {
+        Request::Add(service)
+    };
+    ask(typed, env, request)
+}
+
+pub(super) fn xinet(typed: &Typed, env: &Env) -> Meaning {
+    ask(typed, env, Request::Xinet(Xinet::typed(typed)?))
 }
 
 pub(super) fn reload(typed: &Typed, env: &Env) -> Meaning {

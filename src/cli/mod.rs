@@ -39,6 +39,7 @@ mod render;
 mod screen;
 mod sysv;
 mod usage;
+mod xinet;
 
 use std::io::{BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -50,6 +51,7 @@ pub use args::parse;
 pub use environment::Env;
 pub use screen::Screen;
 pub use usage::UsageError;
+pub use xinet::Xinet;
 
 /// What a command line means.
 #[derive(Debug, Clone, PartialEq)]
@@ -198,6 +200,10 @@ pub enum Request {
     },
     /// Create or replace a service.
     Add(NewService),
+    /// The same, in the server's memory alone.
+    AddEphemeral(NewService),
+    /// Something about proxies.
+    Xinet(Xinet),
     /// Read the service files again.
     Reload,
     /// Have services read their own configuration again.
@@ -222,8 +228,6 @@ pub enum Request {
     },
     /// Whether all services, or these, are as they should be.
     Health(Vec<String>),
-    /// Something a later release brings; the text says what.
-    Later(&'static str),
 }
 
 /// Which lines of output.
@@ -314,10 +318,18 @@ impl Request {
     /// The service file that is to be read before this is asked.
     #[must_use]
     pub fn file(&self) -> Option<&Path> {
-        if let Self::Add(NewService::File(path)) = self {
+        if let Self::Add(NewService::File(path)) | Self::AddEphemeral(NewService::File(path)) = self
+        {
             return Some(path);
         }
         None
+    }
+
+    /// The file is read, and says this.
+    pub fn define(&mut self, definition: serde_json::Value) {
+        if let Self::Add(service) | Self::AddEphemeral(service) = self {
+            *service = NewService::Definition(definition);
+        }
     }
 }
 

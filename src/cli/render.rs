@@ -79,6 +79,12 @@ pub(super) fn status(
     if let Some(uptime_secs) = uptime_secs {
         screen.line(&format!("Uptime:  {}", uptime(uptime_secs)))?;
     }
+    for address in texts(&status["listen"]) {
+        screen.line(&format!("Listen:  {address}"))?;
+    }
+    if status["ephemeral"] == true {
+        screen.line("Kept:    in memory, until the server ends")?;
+    }
     if let Some(health) = status["health"].as_object() {
         let field = |name: &str| health.get(name).unwrap_or(&Value::Null);
         let mut line = text(field("state")).to_owned();
@@ -259,9 +265,10 @@ pub(super) fn output(screen: &mut Screen<'_>, answer: &Value) -> Shown {
 
 pub(super) fn added(screen: &mut Screen<'_>, answer: &Value) -> Shown {
     let name = text(&answer["name"]);
-    let path = answer["path"]
-        .as_str()
-        .map_or_else(String::new, |path| format!(" (saved to {path})"));
+    let path = answer["path"].as_str().map_or_else(
+        || " until the server ends".to_owned(),
+        |path| format!(" (saved to {path})"),
+    );
     screen.line(&format!("✓ Created: {name}"))?;
     screen.line(&format!("Service '{name}' added{path}"))?;
     complain_of_each(screen, "Warning: ", &answer["warnings"]);

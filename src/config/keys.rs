@@ -1,4 +1,5 @@
-//! Every key of a service, target or proxy file: one table for the diagnosis, the written file and the manual.
+//! Every key of a service, target or proxy file: one table for the diagnosis, the written file and
+//! the manual.
 //!
 //! The order is that of a written file. A test compares the table with what the mirror in
 //! `file.rs` reads and writes, another with the manual page, so none of the three can drift.
@@ -595,4 +596,7 @@ macro_rules! sections {
     };
 }
 
-sections!(service target dependencies lifecycle readiness health hooks limits resources socket logging xinet);
+sections! {
+    service target dependencies lifecycle readiness health hooks limits resources socket logging
+    xinet
+}

@@ -145,7 +145,7 @@ fn service_of(
     let spec = match meant {
         Some(Meant::Service(spec)) => Some(*spec),
         Some(Meant::Proxy(_)) => {
-            let hint = "give it to zinit xinet set --file".to_owned();
+            let hint = "put it into the directory of service files, and reload".to_owned();
             let problem = Problem::error(path, "a proxy, not a service");
             problems.push(problem.with_hint(Some(hint)));
             None

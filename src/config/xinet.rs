@@ -21,12 +21,9 @@ pub(super) struct XinetConfig {
 #[derive(Serialize, Deserialize)]
 #[serde(rename = "xinet config")]
 pub(super) struct XinetSection {
-    #[serde(default)]
     pub(super) name: String,
-    #[serde(default)]
     pub(super) listen: Listen,
     pub(super) backend: AddressText,
-    #[serde(default)]
     pub(super) service: String,
     #[serde(default = "half_a_minute")]
     pub(super) connect_timeout: u64,
@@ -41,7 +38,6 @@ fn half_a_minute() -> u64 {
 }
 
 /// One address or several.
-#[derive(Default)]
 pub(super) struct Listen(pub(super) Vec<AddressText>);
 
 /// An address as it was written: `tcp:HOST:PORT`, or tagged as `{"tcp": "HOST:PORT"}`.
@@ -243,7 +239,9 @@ impl<'de> Visitor<'de> for AddressVisitor {
 
 /// The least proxy file with that key.
 pub(super) fn document_with(key: &str, value: Value) -> Value {
-    let mut document = json!({"xinet": {"backend": "tcp:127.0.0.1:1"}});
+    let mut document = json!({"xinet": {
+        "name": "x", "listen": [], "backend": "tcp:127.0.0.1:1", "service": "x"
+    }});
     document["xinet"][key] = value;
     document
 }

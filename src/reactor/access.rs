@@ -180,16 +180,17 @@ impl Reactor {
         let Some(peer) = peer.filter(|_| is_list(&request.method)) else {
             return list;
         };
-        match list {
-            Value::Array(mut services) if !self.doorkeeper.allows(peer, Right::Read, None) => {
-                services.retain(|service| {
-                    let name = service.get("name").unwrap_or(service).as_str();
-                    self.doorkeeper.allows(peer, Right::Read, name)
-                });
-                Value::Array(services)
-            }
-            list => list,
+        let mut list = list;
+        let is_his = |service: &Value| {
+            let name = service.get("name").unwrap_or(service).as_str();
+            self.doorkeeper.allows(peer, Right::Read, name)
+        };
+        if !self.doorkeeper.allows(peer, Right::Read, None)
+            && let Some(services) = list.as_array_mut()
+        {
+            services.retain(is_his);
         }
+        list
     }
 }
 

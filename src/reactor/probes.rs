@@ -350,7 +350,7 @@ fn read_addresses(reader: &mut Reader) -> Option<Vec<SocketAddr>> {
     }
 }
 
-fn describe(error: &io::Error) -> String {
+pub(super) fn describe(error: &io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or(&text).to_owned()
 }

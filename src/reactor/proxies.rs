@@ -13,6 +13,7 @@ use mio::{Interest, Registry};
 
 use super::links::{LinkId, Links, MOST_LINKS, News};
 use super::place::Place;
+use super::probes::describe;
 use super::{Reactor, command};
 use crate::engine::proxy::{Prospect, idle_until, prospect};
 use crate::engine::{Address, Command, ProxySpec, ServiceId, State, Time};
@@ -127,7 +128,8 @@ impl Proxies {
                 None => match self.enter(&spec.name, address, registry) {
                     Ok(open) => entrances.push(open),
                     Err(error) => {
-                        wrong = wrong.or_else(|| Some(format!("listen {address}: {error}")));
+                        wrong = wrong
+                            .or_else(|| Some(format!("listen {address}: {}", describe(&error))));
                     }
                 },
             }
@@ -509,7 +511,10 @@ impl Reactor {
             return;
         };
         if late > 0 {
-            let error = proxy.error.as_ref().map(|error| format!(": {error}"));
+            let error = proxy
+                .error
+                .as_ref()
+                .map(|error| format!(": {}", describe(error)));
             let (waited, error) = (proxy.spec.connect_timeout, error.unwrap_or_default());
             log::warn!("proxy {name}: {late} clients gave up after {waited:?}{error}");
         }

@@ -9,6 +9,7 @@ use mio::{Interest, Registry};
 
 use super::Reactor;
 use super::place::Place;
+use super::probes::describe;
 use crate::engine::spec::Program;
 use crate::engine::{Address, Event, ServiceId, SpawnError, State, Step, Table, Time};
 use crate::sys::{clock, stream};
@@ -170,7 +171,11 @@ impl Reactor {
             };
             if let Err((place, error)) = self.sockets.open(id, program, registry) {
                 let address = &program.sockets.listen[place];
-                log::error!("{}: listen {address}: {error}", service.spec().name);
+                log::error!(
+                    "{}: listen {address}: {}",
+                    service.spec().name,
+                    describe(&error)
+                );
             }
             if service.awaits_call() {
                 self.sockets.watch(id, true, registry);

@@ -40,7 +40,10 @@ pub fn render(all: &Supervisor, form: &Form, outcome: Outcome) -> Result<Value, 
                  restart it instead"
             ),
         )),
-        Outcome::NotRunning => Err(Refusal::new(Code::Internal, "service not running: stopped")),
+        Outcome::NotRunning => Err(Refusal::new(
+            Code::Internal,
+            format!("service not running: {name}"),
+        )),
         Outcome::ShuttingDown => Err(Refusal::new(
             Code::Internal,
             "the server is shutting down; nothing new is started",

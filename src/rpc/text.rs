@@ -80,7 +80,9 @@ pub fn debug_state(
                 restarts.count()
             );
         }
-        let links: Vec<_> = linked(all, id).collect();
+        let is_need = |kind: LinkKind| kind != LinkKind::Conflicts;
+        let links = linked(all, id).filter(|(kind, ..)| is_need(*kind));
+        let links: Vec<_> = links.collect();
         if !links.is_empty() {
             text.push_str("    ← depends on:\n");
         }
@@ -97,6 +99,7 @@ pub fn debug_state(
         let required: Vec<String> = all
             .graph()
             .back(id)
+            .filter(|(kind, _)| is_need(*kind))
             .filter_map(|(_, other)| Some(all.service(other)?.spec().name.to_string()))
             .collect();
         if !required.is_empty() {
@@ -115,6 +118,8 @@ pub fn debug_state(
         }
         text.push('\n');
     }
+    text.truncate(text.trim_end().len());
+    text.push('\n');
     text
 }
 

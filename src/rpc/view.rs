@@ -9,8 +9,8 @@ use crate::api::{
 };
 use crate::engine::spec::{Exec, Hook};
 use crate::engine::{
-    End, Exit, Failure, Fault, Health, Hold, LinkKind, Pid, Service, ServiceId, SpawnError, Spec,
-    State, Step, Supervisor, Time,
+    End, Exit, Failure, Fault, Health, Hold, LinkKind, Pid, Service, ServiceId, Signal, SpawnError,
+    Spec, State, Step, Supervisor, Time,
 };
 
 /// How a service looks from outside.
@@ -179,30 +179,46 @@ pub fn state_in(all: &Supervisor, id: ServiceId, spec: &Spec, state: State) -> a
 }
 
 fn reason(spec: &Spec, reason: &Reason) -> api::Reason {
+    let text = || reason_text(spec, reason);
     match reason {
         Reason::Failure(Failure::ExitCode(code)) => api::Reason::ExitCode { code: *code },
-        Reason::Failure(Failure::Signal(signal)) => api::Reason::Signal { signal: *signal },
+        Reason::Failure(Failure::Signal(signal)) => api::Reason::Signal {
+            signal: *signal,
+            cause: None,
+        },
         Reason::Failure(Failure::StartTimeout) => api::Reason::StartTimeout {},
         Reason::Failure(Failure::StopTimeout) => api::Reason::StopTimeout {},
         Reason::Failure(Failure::Health { attempts }) => api::Reason::HealthCheckFailed {
             attempts: *attempts,
         },
-        Reason::Failure(Failure::OutOfMemory) => api::Reason::OutOfMemory { signal: 9 },
-        Reason::Failure(Failure::Unready) => api::Reason::NotReady {},
-        Reason::Failure(Failure::Watchdog | Failure::Trouble) => api::Reason::Watchdog {},
-        Reason::Failure(Failure::Hook { hook, .. }) => api::Reason::HookFailed {
-            hook: hook.name().to_owned(),
-            message: reason_text(spec, reason),
+        Reason::Failure(Failure::OutOfMemory) => api::Reason::Signal {
+            signal: Signal::KILL.number(),
+            cause: Some("out_of_memory".to_owned()),
         },
-        Reason::Failure(Failure::Spawn(error)) => api::Reason::SpawnError {
-            message: spawn_error(spec, None, *error),
+        Reason::Failure(Failure::Unready) => spawn_reason(text(), Some("not_ready")),
+        Reason::Failure(Failure::Watchdog | Failure::Trouble) => {
+            spawn_reason(text(), Some("watchdog"))
+        }
+        Reason::Failure(Failure::Hook { hook, .. }) => api::Reason::SpawnError {
+            message: text(),
+            cause: Some("hook_failed".to_owned()),
+            hook: Some(hook.name().to_owned()),
         },
+        Reason::Failure(Failure::Spawn(error)) => {
+            spawn_reason(spawn_error(spec, None, *error), None)
+        }
         Reason::Missing(name) => api::Reason::MissingDependency {
             dependency: name.clone(),
         },
-        Reason::Cycle(names) => api::Reason::SpawnError {
-            message: format!("dependency cycle: {names}"),
-        },
+        Reason::Cycle(_) => spawn_reason(text(), Some("cycle")),
+    }
+}
+
+fn spawn_reason(message: String, cause: Option<&str>) -> api::Reason {
+    api::Reason::SpawnError {
+        message,
+        cause: cause.map(str::to_owned),
+        hook: None,
     }
 }
 

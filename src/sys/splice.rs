@@ -90,9 +90,9 @@ fn splice(from: &OwnedFd, to: &OwnedFd, most: usize) -> Moved {
         return match usize::try_from(moved) {
             Ok(0) => Moved::End,
             Ok(count) => Moved::Bytes(count),
-            Err(_) => match nix::Error::last() {
-                nix::Error::EINTR => continue,
-                nix::Error::EAGAIN => Moved::Nothing,
+            Err(_) => match nix::Error::last_raw() {
+                libc::EINTR => continue,
+                libc::EAGAIN => Moved::Nothing,
                 _ => Moved::Broken,
             },
         };

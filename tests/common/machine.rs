@@ -191,19 +191,24 @@ impl Image {
             .status()
             .unwrap();
         assert!(done.success(), "the image can't be packed");
-        Machine::start("x86_64", &packed, words, extra)
+        let monitor = packed.with_extension("monitor");
+        Machine::start("x86_64", &packed, monitor, words, extra)
     }
 }
 
 impl Machine {
-    /// Boots what `make image` has built.
-    pub(crate) fn of_image(arch: &str) -> Self {
-        let initramfs = root().join("target/image").join(arch).join("initramfs");
-        Self::start(arch, &initramfs, "quiet", "")
+    /// Boots what `make image` has built in this directory of target/image, with more for QEMU. The
+    /// name tells the machine from others of the same image.
+    pub(crate) fn of_image(image: &str, name: &str, extra: &str) -> Self {
+        let initramfs = root().join("target/image").join(image).join("initramfs");
+        let place = root().join("target/vm/test");
+        fs::create_dir_all(&place).unwrap();
+        let monitor = place.join(format!("{name}.monitor"));
+        let arch = image.trim_end_matches("-udev");
+        Self::start(arch, &initramfs, monitor, "quiet", extra)
     }
 
-    fn start(arch: &str, initramfs: &Path, words: &str, extra: &str) -> Self {
-        let monitor = initramfs.with_extension("monitor");
+    fn start(arch: &str, initramfs: &Path, monitor: PathBuf, words: &str, extra: &str) -> Self {
         let _ = fs::remove_file(&monitor);
         let extra = format!(
             "-no-reboot -monitor unix:{},server=on,wait=off {extra}",

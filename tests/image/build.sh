@@ -1,12 +1,14 @@
 #!/bin/sh
-# Makes an image to boot: build.sh ARCH ZINIT OUT-DIRECTORY
+# Makes an image to boot: build.sh ARCH ZINIT OUT-DIRECTORY [DEVICES]
 #
 # OUT-DIRECTORY gets `kernel` and `initramfs`. The initramfs is a whole system of one static zinit, one
-# static busybox, and the service files beside this script.
+# static busybox, an SSH server, a few modules, and the files beside this script: `etc`, the machine's
+# own services in `system`, all others in `services`. DEVICES says who looks after the devices: `mdev`
+# of busybox, or `udev`, whose services take the place of mdev's.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
-arch=$1 zinit=$2 out=$3
+arch=$1 zinit=$2 out=$3 devices=${4:-mdev}
 vm=$here/../../target/vm
 
 case $arch in
@@ -31,7 +33,8 @@ chmod 755 "$root"
 
 (
     cd "$root"
-    mkdir -p bin sbin dev proc sys run tmp root var/log etc/crontabs etc/zinit srv/www
+    mkdir -p bin sbin dev proc sys run tmp root var etc/crontabs etc/zinit srv/www
+    chmod 700 root
     chmod 1777 tmp
 )
 
@@ -51,10 +54,33 @@ for applet in $("$vm/$arch/qemu/bin/busybox" --list); do
     esac
 done
 
+# Modules, and the list from which modprobe knows what each needs.
+release=$(cat "$vm/$arch/modules/release")
+modules=$root/lib/modules/$release
+mkdir -p "$modules"
+cp "$vm/$arch/modules"/*.ko "$vm/$arch/modules/modules.builtin" "$modules/"
+"$vm/$arch/qemu/bin/busybox" depmod -b "$root" "$release"
+
+# The SSH server's libraries lie in one directory, whichever the system's loader looks into first.
+cp -R "$vm/$arch/ssh/." "$root/"
+ln -s lib "$root/lib64"
+
 cp -R "$here/etc/." "$root/etc/"
 cp -R "$here/system" "$here/services" "$root/etc/zinit/"
-# Service files name the console of a PC.
-sed "s/ttyS0/$console/" "$here/services/getty.toml" >"$root/etc/zinit/services/getty.toml"
+case $devices in
+mdev) ;;
+udev)
+    (cd "$root/etc/zinit/system" && rm mdev.toml coldplug.toml devices.toml)
+    cp "$here/udev"/*.toml "$root/etc/zinit/system/"
+    cp -R "$vm/$arch/udev/." "$root/"
+    ;;
+*)
+    echo "$0: mdev and udev are known, '$devices' is not" >&2
+    exit 1
+    ;;
+esac
+# The target names the console of a PC.
+sed "s/ttyS0/$console/" "$here/services/ready.toml" >"$root/etc/zinit/services/ready.toml"
 echo "zinit $arch" >"$root/srv/www/index.html"
 
 "$here/../vm/pack.sh" "$root" "$out/initramfs" "$vm/$arch/qemu/bin/busybox"

@@ -7,7 +7,7 @@
 set -eu
 
 # Raise it when what is laid out below changes, so that older layouts are fetched anew.
-layout=1
+layout=2
 
 vm=$(dirname "$0")/../../target/vm
 mkdir -p "$vm"
@@ -142,10 +142,29 @@ module() {
     echo "$1.ko" >>"$out/modules/order"
 }
 
-# An emulator, and a kernel and busybox to run in it: machine ARCH DEBIAN-ARCH QEMU-PACKAGE
+# Copies the shared libraries that files need, and those that these need, to ROOT/lib:
+# shared DIRECTORY ROOT FILES... The names are read from the files, whose processor may be another one.
+shared() {
+    from=$1 into=$2
+    shift 2
+    mkdir -p "$into/lib"
+    while [ $# -gt 0 ]; do
+        file=$1
+        shift
+        for name in $(tr '\0' '\n' <"$file" | grep -axE '(lib[a-z0-9_+-]+|ld-linux[a-z0-9_-]*)\.so\.[0-9]+'); do
+            if [ -e "$from/$name" ] && [ ! -e "$into/lib/$name" ]; then
+                cp -L "$from/$name" "$into/lib/"
+                set -- "$@" "$from/$name"
+            fi
+        done
+    done
+}
+
+# An emulator, and a kernel, busybox, an SSH server and udev to run in it:
+# machine ARCH DEBIAN-ARCH QEMU-PACKAGE
 machine() {
     out=$work/$1
-    mkdir -p "$out/modules"
+    mkdir -p "$out/modules" "$out/ssh/bin" "$out/ssh/sbin" "$out/udev/bin" "$out/udev/lib/systemd"
 
     # A busybox that the host can run comes along, to list applets and to pack files.
     closure "$out/qemu" "$3" busybox-static
@@ -174,9 +193,32 @@ EOF
         gzip -d "$out/kernel.gz"
     fi
     # ext4 and NVMe are built into these kernels.
-    for name in virtio_pci virtio_blk; do
+    for name in virtio_pci virtio_blk virtio_net; do
         module "$name"
     done
+    # What modprobe has to know of them: the kernel's release, and what needs no file.
+    builtin=$(find "$kernel" -name modules.builtin)
+    cp "$builtin" "$out/modules/"
+    basename "$(dirname "$builtin")" >"$out/modules/release"
+    rm -r "$out/rest"
+
+    # These run in the machine only, with nothing but the libraries that they need.
+    closure "$out/rest" "dropbear-bin:$2" "udev:$2"
+    usr=$out/rest/usr
+    # What does not depend on the processor may have brought libraries for the host's.
+    libraries=$usr/lib/$1-linux-gnu
+    cp "$usr/sbin/dropbear" "$out/ssh/sbin/"
+    cp "$usr/bin/dropbearkey" "$usr/bin/dbclient" "$out/ssh/bin/"
+    shared "$libraries" "$out/ssh" "$out/ssh/sbin"/* "$out/ssh/bin"/*
+    cp "$usr/bin/udevadm" "$out/udev/bin/"
+    ln -s ../../bin/udevadm "$out/udev/lib/systemd/systemd-udevd"
+    cp -R "$usr/lib/udev" "$out/udev/lib/"
+    # Names of devices, for people, and most of its size.
+    rm -r "$out/udev/lib/udev/hwdb.d"
+    # Of these names, none has a blank in it.
+    # shellcheck disable=SC2046
+    shared "$libraries" "$out/udev" $(find "$out/udev/bin" "$out/udev/lib/udev" -maxdepth 1 -type f)
+    [ -e "$out/ssh/lib/libc.so.6" ] && [ -e "$out/udev/lib/libc.so.6" ] || fail "no libraries in $libraries"
     rm -r "$out/rest"
     ln -sf "$1/run" "$vm/qemu-$1"
 }
