@@ -42,6 +42,7 @@ demo: build ## show it at work: services on a private socket, looked at and stop
 check: need-lints ## formatting, lints, then all tests
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
+	$(CARGO) clippy --lib --no-default-features --features client -- -D warnings
 	$(MAKE) test
 
 test: need-cc need-mandoc need-daemons ## run all tests

@@ -14,13 +14,18 @@
 //! | [`sys`] | Linux, one kernel facility a file; the only `unsafe` | decide |
 //! | [`reactor`] | the loop: the one place that knows them all | keep state that follows from the engine's |
 //! | [`pid1`] | before and after the loop, when nobody else is there: mounts, console, the end of a machine | decide about services |
+//! | [`client`] | the same wire from the other end, for programs: the client, service files made by hand | need the server's packages |
 //! | [`cli`] | the shell client, the arguments, the help | know how the server works inside |
 //!
 //! ```text
 //! main → cli, pid1, reactor, config, sys      pid1    → reactor, config, sys
 //! reactor → engine, api, rpc, sys, config     rpc     → engine, api
+//! cli     → client, api                       client  → api, config, engine
 //! config, sys → engine                        engine, api → no other ring
 //! ```
+//!
+//! The feature `client` alone, without `server`, is the library for programs: `api`, `client`, `config`
+//! and `engine`.
 //!
 //! Arrows never turn round, and siblings do not know one another: what only the machine or the
 //! files can answer is an [`rpc::Ask`], which the reactor answers. `tests/tidy.rs` keeps this true.
@@ -161,14 +166,21 @@
 //! *call* (a connection that starts a service), *attend* (wait for one) · *proxy*, *entrance* (where
 //! it listens), *link* (a connection through it), *prospect* (what its client may hope for) · *right*
 //! (what somebody may do) · *ephemeral* (in memory only) · *template*, *instance* · *sink* (where a
-//! line goes), *piece* (what a writer has at a time) ·
-//! *request*, *reply*, *note* (what a stream tells), *declaration* (of one of those, as a text).
+//! line goes), *piece* (what a writer has at a time) · *request*, *reply*, *note* (what a stream
+//! tells), *declaration* (of one of those, as a text) · *patience* (what an answer may take),
+//! *refusal* (the server's no).
 
 pub mod api;
+#[cfg(feature = "server")]
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod engine;
+#[cfg(feature = "server")]
 pub mod pid1;
+#[cfg(feature = "server")]
 pub mod reactor;
+#[cfg(feature = "server")]
 pub mod rpc;
+#[cfg(feature = "server")]
 pub mod sys;

@@ -111,8 +111,21 @@ const RINGS: &[Ring] = &[
         ],
     },
     Ring {
+        name: "client",
+        may_use: &["engine", "config", "api", "client"],
+        may_not_use: &[
+            "mio",
+            "nix",
+            "libc",
+            "log",
+            "lexopt",
+            "std::process",
+            "std::thread",
+        ],
+    },
+    Ring {
         name: "cli",
-        may_use: &["rpc", "cli"],
+        may_use: &["api", "client", "cli"],
         may_not_use: &["mio", "nix", "libc"],
     },
 ];
@@ -352,6 +365,8 @@ fn planted_breaches_are_found() {
         ("src/sys/a.rs", "use crate::config::Dirs;"),
         ("src/cli/a.rs", "use crate::engine::Supervisor;"),
         ("src/cli/a.rs", "use crate::reactor;"),
+        ("src/client/a.rs", "use crate::rpc;"),
+        ("src/client/a.rs", "use crate::cli::Env;"),
         ("src/reactor/mod.rs", "use crate::cli;"),
         ("src/reactor/a.rs", "fn f() { std::thread::spawn(g); }"),
         ("src/nowhere/a.rs", "use std::fmt;"),

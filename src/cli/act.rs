@@ -2,8 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::client::{Client, Tick};
-use super::failure::{Failure, report};
+use super::failure::{Failure, is_about_pid_1, json_of, report};
 use super::progress::{Progress, Watched};
 use super::screen::Screen;
 use super::{
@@ -14,9 +13,11 @@ use super::{
 use std::io;
 use std::time::Duration;
 
+use crate::client::{ANSWER_WITHIN, Connection, Error, Tick};
+
 /// A conversation with the server on behalf of one command.
 pub(super) struct Session<'a, 'b> {
-    pub(super) client: Client,
+    pub(super) client: Connection,
     pub(super) options: &'a ClientOptions,
     pub(super) screen: &'a mut Screen<'b>,
 }
@@ -37,9 +38,9 @@ pub(super) fn run(
     match answer.and_then(|code| screen.flush().map(|()| code).map_err(Failure::Output)) {
         Ok(code) => code,
         Err(failure) => {
-            if let (true, Failure::Refused(refusal)) = (options.json, &failure) {
+            if let (true, Failure::Server(Error::Refused(refusal))) = (options.json, &failure) {
                 // Standard error tells the same; nobody is left to tell that this failed.
-                let _ = screen.line(&refusal.json().to_string());
+                let _ = screen.line(&json_of(refusal).to_string());
             }
             report(&failure, screen)
         }
@@ -56,10 +57,10 @@ fn converse(
         (powers.force)(*machine_end).map_err(Failure::Force)?;
         return Ok(exit::OK);
     }
-    let client = match (Client::connect(&options.socket), request) {
+    let client = match (Connection::connect(&options.socket), request) {
         // PID 1 may be past the point where it listens, or never have come to it.
-        (Err(failure @ Failure::NotListening(..)), Request::Machine(machine_end, _)) => {
-            (powers.signal_first)(*machine_end).map_err(|_| failure)?;
+        (Err(error @ Error::NotListening(..)), Request::Machine(machine_end, _)) => {
+            (powers.signal_first)(*machine_end).map_err(|_| error)?;
             screen.line(sent(*machine_end))?;
             return Ok(exit::OK);
         }
@@ -209,7 +210,7 @@ fn machine(session: &mut Session<'_, '_>, machine_end: MachineEnd, patience: Pat
             session.say(sent(machine_end))?;
             session.print_if_json(&result)
         }
-        Err(Failure::Refused(refusal)) if refusal.is_about_pid_1() => {
+        Err(Failure::Server(Error::Refused(refusal))) if is_about_pid_1(&refusal) => {
             session.say("zinit is not running as PID 1 - stopping daemon only")?;
             shutdown(session, 0, patience)
         }
@@ -272,7 +273,7 @@ fn end(
     patience: Patience,
 ) -> Result<Value, Failure> {
     let limit = match patience {
-        Patience::TakenNote => Some(super::client::ANSWER_WITHIN),
+        Patience::TakenNote => Some(ANSWER_WITHIN),
         Patience::Done { within } => within,
     };
     if params.is_null() {
@@ -288,8 +289,8 @@ fn end(
     });
     match answer {
         // It was in too much of a hurry to answer.
-        Err(Failure::Closed) => Ok(json!({ "ok": true })),
-        Err(Failure::Unanswered(after)) => Err(Failure::StillThere(after)),
+        Err(Failure::Server(Error::Closed)) => Ok(json!({ "ok": true })),
+        Err(Failure::Server(Error::Timeout(after))) => Err(Failure::StillThere(after)),
         other => other,
     }
 }
@@ -314,7 +315,7 @@ impl Session<'_, '_> {
     pub(super) fn watch<T>(
         &mut self,
         watched: Watched<'_>,
-        work: impl FnOnce(&mut Client, Tick<'_>) -> Result<T, Failure>,
+        work: impl FnOnce(&mut Connection, Tick<'_>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         self.screen.flush()?;
         let mut progress = Progress::new(watched, &self.options.socket);

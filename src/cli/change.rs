@@ -5,10 +5,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::act::Session;
-use super::client::ANSWER_WITHIN;
-use super::failure::{Failure, Refusal};
+use super::failure::{Failure, advice_on, is_about_the_name, json_of};
 use super::progress::Watched;
 use super::{Bulk, Patience, Verb, exit, render};
+use crate::client::{ANSWER_WITHIN, Error, Refusal};
 
 /// Lines of its log shown for a service that did not come about.
 const LAST_LINES: usize = 10;
@@ -106,7 +106,7 @@ pub(super) fn kill(
             session.say(&format!("Sent {} to: {name}", signal.unwrap_or("SIGTERM")))?;
             Ok(exit::OK)
         }
-        Err(failure) => refused(session, name, failure),
+        Err(failure) => refused(session, name, failure.into()),
     }
 }
 
@@ -171,21 +171,22 @@ fn call(
         }
     };
     session.watch(watched, |client, tick| {
-        client.call(method, params, limit, tick)
+        Ok(client.call(method, params, limit, tick)?)
     })
 }
 
 /// Explains a refusal and stays; any other failure ends the command.
 fn refused(session: &mut Session<'_, '_>, name: &str, failure: Failure) -> Result<u8, Failure> {
-    let Failure::Refused(refusal) = failure else {
+    let Failure::Server(Error::Refused(refusal)) = failure else {
         return Err(failure);
     };
+    let text = format!("Error: {refusal}{}", advice_on(&refusal));
     if session.options.json {
-        session.print(&refusal.json())?;
-        session.screen.complain(&format!("Error: {refusal}"));
+        session.print(&json_of(&refusal))?;
+        session.screen.complain(&text);
     } else {
         session.screen.flush()?;
-        session.screen.complain(&format!("Error: {refusal}"));
+        session.screen.complain(&text);
         explain(session, name, &refusal);
     }
     Ok(exit::FAILED)
@@ -194,7 +195,7 @@ fn refused(session: &mut Session<'_, '_>, name: &str, failure: Failure) -> Resul
 /// Says what the server knows about it, and what to do next. What it does not answer is left out.
 fn explain(session: &mut Session<'_, '_>, name: &str, refusal: &Refusal) {
     let Some(outcome) = refusal.outcome() else {
-        if !refusal.is_about_the_name() {
+        if !is_about_the_name(refusal) {
             session
                 .screen
                 .complain(&format!("See how it stands: zinit status {name}"));

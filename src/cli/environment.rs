@@ -5,8 +5,8 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-/// Socket of a server that runs as a system service.
-const SYSTEM_SOCKET: &str = "/run/zinit.sock";
+use crate::client::{SYSTEM_SOCKET, socket_for, user_socket};
+
 /// Service files of a machine's administrator.
 const SYSTEM_CONFIG_DIR: &str = "/etc/zinit/services";
 /// Who may do what with a server.
@@ -84,23 +84,12 @@ impl Env {
         match self.variable("ZINIT_SOCKET") {
             Some(socket) => socket.into(),
             None if pid1_mode => SYSTEM_SOCKET.into(),
-            None => self.user_socket(),
+            None => user_socket(self.variable("HOME")),
         }
     }
 
     pub(super) fn client_socket(&self) -> PathBuf {
-        match self.variable("ZINIT_SOCKET") {
-            Some(socket) => socket.into(),
-            None if (self.exists)(Path::new(SYSTEM_SOCKET)) => SYSTEM_SOCKET.into(),
-            None => self.user_socket(),
-        }
-    }
-
-    fn user_socket(&self) -> PathBuf {
-        match self.home() {
-            Some(home) => home.join("hero/var/zinit.sock"),
-            None => PathBuf::from("/tmp/zinit.sock"),
-        }
+        socket_for(&|name| self.variable(name), &self.exists)
     }
 
     fn home(&self) -> Option<PathBuf> {

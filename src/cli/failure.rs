@@ -9,27 +9,15 @@ use serde_json::{Value, json};
 
 use super::exit;
 use super::screen::Screen;
+use crate::api::Code;
+use crate::client::{Error, Refusal, seconds};
 
 /// What kept a request from being answered.
 pub(super) enum Failure {
-    /// No socket, or nobody behind it.
-    NotListening(PathBuf, io::Error),
-    /// There is a socket, but not for us.
-    Unreachable(PathBuf, io::Error),
-    /// The connection broke.
-    Connection(io::Error),
-    /// The server closed the connection first.
-    Closed,
-    /// No answer in time.
-    Unanswered(Duration),
+    /// The server did not answer, or says no.
+    Server(Error),
     /// It said it would end, and is still there.
     StillThere(Duration),
-    /// An answer that makes no sense.
-    Nonsense,
-    /// An answer longer than any sensible one.
-    TooLong,
-    /// The server says no.
-    Refused(Refusal),
     /// The service file was not read.
     Unread(PathBuf),
     /// The machine could not be ended by force.
@@ -38,40 +26,34 @@ pub(super) enum Failure {
     Output(io::Error),
 }
 
-/// The server's no.
-pub(super) struct Refusal {
-    pub(super) code: i64,
-    pub(super) message: String,
-    pub(super) data: Value,
+/// Whether there is no such service.
+pub(super) fn is_about_the_name(refusal: &Refusal) -> bool {
+    refusal.message.starts_with("service not found")
 }
 
-/// What the server answers when it knows no such method.
-const METHOD_NOT_FOUND: i64 = -32601;
+/// Whether the server is no PID 1, or too old to know what that would mean.
+pub(super) fn is_about_pid_1(refusal: &Refusal) -> bool {
+    refusal.code == i64::from(Code::MethodNotFound as i32) || refusal.message.contains("PID 1")
+}
 
-impl Refusal {
-    /// How a wait ended otherwise than asked: `failed`, `blocked`, `superseded` or `timeout`.
-    pub(super) fn outcome(&self) -> Option<&str> {
-        self.data["outcome"].as_str()
-    }
+/// As it came, for those who read JSON.
+pub(super) fn json_of(refusal: &Refusal) -> Value {
+    let Refusal {
+        code,
+        message,
+        data,
+    } = refusal;
+    json!({ "error": { "code": code, "message": message, "data": data } })
+}
 
-    /// Whether there is no such service.
-    pub(super) fn is_about_the_name(&self) -> bool {
-        self.message.starts_with("service not found")
-    }
-
-    /// As it came, for those who read JSON.
-    pub(super) fn json(&self) -> Value {
-        json!({ "error": { "code": self.code, "message": self.message, "data": self.data } })
-    }
-
-    /// Whether the server is no PID 1, or too old to know what that would mean.
-    pub(super) fn is_about_pid_1(&self) -> bool {
-        self.code == METHOD_NOT_FOUND || self.message.contains("PID 1")
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Server(error)
     }
 }
 
 impl From<io::Error> for Failure {
-    /// Only printing is left to `?`; the connection maps its own errors.
+    /// Only printing is left to `?`; the client has errors of its own.
     fn from(error: io::Error) -> Self {
         Self::Output(error)
     }
@@ -80,53 +62,41 @@ impl From<io::Error> for Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotListening(path, error) => {
-                write!(f, "nothing listens on {}: {error}", path.display())?;
-                f.write_str("\nIs the zinit server running? Start it with: zinit server")
+            Self::Server(error) => {
+                error.fmt(f)?;
+                f.write_str(advice(error))
             }
             Self::Force(error) => write!(f, "the kernel does not do it: {error}"),
-            Self::Unreachable(path, error) => {
-                write!(f, "cannot connect to {}: {error}", path.display())?;
-                f.write_str("\nTry it as the user the server runs as.")
-            }
-            Self::Connection(error) => write!(f, "the connection to the server broke: {error}"),
-            Self::Closed => f.write_str("the server closed the connection before it answered"),
-            Self::Unanswered(after) => {
-                write!(f, "the server did not answer within {}", seconds(*after))
-            }
             Self::StillThere(after) => {
                 write!(f, "the server is still stopping after {}", seconds(*after))?;
                 f.write_str("\nIt goes on; see how things stand: zinit list")
             }
-            Self::Nonsense => {
-                f.write_str("the server's answer is no JSON-RPC; is that zinit's socket?")
-            }
-            Self::TooLong => f.write_str("the server's answer is longer than 64 MiB"),
-            Self::Refused(refusal) => refusal.fmt(f),
             Self::Unread(path) => write!(f, "Failed to read {}", path.display()),
             Self::Output(error) => write!(f, "cannot write the output: {error}"),
         }
     }
 }
 
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)?;
-        for error in self.data["errors"].as_array().into_iter().flatten() {
-            write!(f, "\n  {}", error.as_str().unwrap_or_default())?;
-        }
-        if self.is_about_the_name() {
-            f.write_str("\nSee which services there are: zinit list")?;
-        }
-        Ok(())
+/// A line about what to do, if something can be done.
+fn advice(error: &Error) -> &'static str {
+    match error {
+        Error::NotListening(..) => "\nIs the zinit server running? Start it with: zinit server",
+        Error::Unreachable(..) => "\nTry it as the user the server runs as.",
+        Error::Refused(refusal) => advice_on(refusal),
+        Error::Connection(_)
+        | Error::Closed
+        | Error::Timeout(_)
+        | Error::Nonsense
+        | Error::TooLong => "",
     }
 }
 
-/// `5 s`, `500 ms`.
-fn seconds(time: Duration) -> String {
-    match time.subsec_millis() {
-        0 => format!("{} s", time.as_secs()),
-        _ => format!("{} ms", time.as_millis()),
+/// The same for a refusal.
+pub(super) fn advice_on(refusal: &Refusal) -> &'static str {
+    if is_about_the_name(refusal) {
+        "\nSee which services there are: zinit list"
+    } else {
+        ""
     }
 }
 
@@ -139,7 +109,7 @@ pub(super) fn report(failure: &Failure, screen: &mut Screen<'_>) -> u8 {
         return exit::OK;
     }
     screen.complain(&format!("Error: {failure}"));
-    if matches!(failure, Failure::NotListening(..)) {
+    if matches!(failure, Failure::Server(Error::NotListening(..))) {
         exit::NOT_LISTENING
     } else {
         exit::FAILED

@@ -85,7 +85,7 @@ fn follow(
     mut show: impl FnMut(&mut Screen<'_>, &str, &Value) -> std::io::Result<()>,
 ) -> Result<u8, Failure> {
     session.client.ask(method, params)?;
-    while let Some(note) = session.client.note()? {
+    while let Some(note) = session.client.note(None)? {
         let method = note["method"].as_str().unwrap_or_default();
         if session.options.json {
             session.print(&note)?;

@@ -27,7 +27,6 @@ mod act;
 mod add;
 mod args;
 mod change;
-mod client;
 pub mod commands;
 mod environment;
 pub mod exit;

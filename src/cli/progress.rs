@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::client::Client;
 use super::screen::Screen;
+use crate::client::Connection;
 
 /// How long the wait itself may be held up for the sake of this line.
 const ASK_WITHIN: Duration = Duration::from_secs(1);
@@ -22,7 +22,7 @@ pub(super) enum Watched<'a> {
 pub(super) struct Progress<'a> {
     watched: Watched<'a>,
     socket: &'a Path,
-    second: Option<Client>,
+    second: Option<Connection>,
 }
 
 impl<'a> Progress<'a> {
@@ -53,7 +53,7 @@ impl<'a> Progress<'a> {
 
     fn state(&mut self, name: &str) -> Option<String> {
         if self.second.is_none() {
-            self.second = Client::connect(self.socket).ok();
+            self.second = Connection::connect(self.socket).ok();
         }
         let second = self.second.as_mut()?;
         let params = json!({ "name": name });
