@@ -13,7 +13,10 @@ use zinit::client::{
     Client, Connection, Error, Event, LogNote, LogQuery, ServiceBuilder, ServiceFile,
 };
 use zinit::config;
-use zinit::engine::spec::{Class, KillMode, Readiness, RestartPolicy, Status};
+use zinit::engine::confine::Rlimit;
+use zinit::engine::spec::{
+    Class, Follow, Format, Hook, KillMode, OnUnhealthy, Readiness, RestartPolicy, Status,
+};
 
 /// For everything that comes about.
 const LONG: Option<Duration> = Some(PATIENCE);
@@ -328,6 +331,82 @@ fn what_is_built_is_what_a_file_says() {
         ServiceFile::from_value(config::to_value(target.spec())).as_ref(),
         Ok(&target)
     );
+}
+
+/// Each function of the builder that is about a section younger than those above.
+#[test]
+fn what_is_built_of_the_other_sections_is_what_a_file_says() {
+    let second = Duration::from_secs(1);
+    let all = ServiceBuilder::new("web")
+        .exec("nginx")
+        .tty("/dev/tty1")
+        .group("www")
+        .also_group("audio")
+        .umask(0o027)
+        .nice(5)
+        .ionice("idle")
+        .oom_score_adj(-100)
+        .no_new_privs()
+        .capabilities(["net_bind_service"])
+        .chroot("/srv")
+        .env_file("-/etc/default/web")
+        .env_inherit(false)
+        .process_filter("apache")
+        .kill_others()
+        .stability_period(second)
+        .success_exit(["0", "3", "TERM"])
+        .restart_dependents()
+        .on_failure(Follow::Start("rescue".into()))
+        .on_exit(Follow::Shutdown)
+        .survive_switch_root()
+        .watchdog(second)
+        .health_http("http://localhost/")
+        .health_expect(["2xx", "404"])
+        .on_unhealthy(OnUnhealthy::Report)
+        .readiness(Readiness::Notify)
+        .hook(Hook::PreStart, "true")
+        .hook(Hook::Stop, "false")
+        .hook_timeout(Hook::Stop, second)
+        .limit(Rlimit::Nofile, "1024:4096")
+        .memory_max("512M")
+        .memory_high("256M")
+        .pids_max(100)
+        .cpu_max(150)
+        .cpu_weight(50)
+        .io_weight(20)
+        .listen("tcp:127.0.0.1:80")
+        .listen("unix:/run/web.sock")
+        .socket_name("http")
+        .socket_name("local")
+        .socket_mode(0o660)
+        .activation()
+        .log_file("/var/log/web")
+        .log_max_size("1M")
+        .log_max_files(2)
+        .log_mode(0o600)
+        .forward("syslog")
+        .forward_format(Format::Json);
+    let text = "[service]\nname = \"web\"\nexec = \"nginx\"\ntty = \"/dev/tty1\"\n\
+        group = \"www\"\ngroups = [\"audio\"]\numask = \"027\"\nnice = 5\nionice = \"idle\"\n\
+        oom_score_adj = -100\nno_new_privs = true\ncapabilities = [\"CAP_NET_BIND_SERVICE\"]\n\
+        chroot = \"/srv\"\nenv_file = [\"-/etc/default/web\"]\nenv_inherit = false\n\
+        process_filters = [\"apache\"]\nkill_others = true\n[lifecycle]\n\
+        stability_period_ms = 1000\nsuccess_exit = [0, 3, \"TERM\"]\n\
+        restart_dependents = true\non_failure = \"start:rescue\"\non_exit = \"shutdown\"\n\
+        survive_switch_root = true\n[readiness]\ntype = \"notify\"\nwatchdog_ms = 1000\n\
+        [health]\ntype = \"http\"\ntarget = \"http://localhost/\"\n\
+        expect_status = [\"2xx\", 404]\non_unhealthy = \"report\"\n\
+        [hooks]\npre_start = \"true\"\nstop = \"false\"\nstop_timeout_ms = 1000\n\
+        [limits]\nnofile = \"1024:4096\"\n[resources]\nmemory_max = \"512M\"\n\
+        memory_high = \"256M\"\npids_max = 100\ncpu_max = \"150%\"\ncpu_weight = 50\n\
+        io_weight = 20\n[socket]\nlisten = [\"tcp:127.0.0.1:80\", \"unix:/run/web.sock\"]\n\
+        names = [\"http\", \"local\"]\nmode = \"660\"\nactivation = true\n\
+        [logging]\nfile = \"/var/log/web\"\nmax_size = \"1M\"\nmax_files = 2\n\
+        mode = \"600\"\nforward = \"syslog\"\nforward_format = \"json\"\n";
+    let all = built(all);
+    assert_eq!(ServiceFile::parse(text).as_ref(), Ok(&all));
+    assert_eq!(ServiceFile::parse(&all.to_toml()).as_ref(), Ok(&all));
+    assert_eq!(ServiceFile::from_value(all.to_value()), Ok(all));
 }
 
 #[test]

@@ -5,7 +5,8 @@
 //! | `mod.rs`        | the client                                                    |
 //! | `connection.rs` | the connection: one request out, one answer in                |
 //! | `stream.rs`     | connections that tell what happens                            |
-//! | `service.rs`    | service files                                                 |
+//! | `service.rs`    | service files, read and written                               |
+//! | `builder.rs`    | service files, made key by key                                |
 //! | `socket.rs`     | where the server is                                           |
 //! | `error.rs`      | what can go wrong                                             |
 //!
@@ -24,6 +25,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod builder;
 mod connection;
 mod error;
 mod service;
@@ -35,11 +37,12 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+pub use builder::ServiceBuilder;
 pub use connection::{ANSWER_WITHIN, Connection, Tick};
 #[cfg(feature = "server")]
 pub(crate) use error::seconds;
 pub use error::{Error, Refusal};
-pub use service::{Invalid, ServiceBuilder, ServiceFile};
+pub use service::{Invalid, ServiceFile};
 pub use socket::default_socket;
 #[cfg(feature = "server")]
 pub(crate) use socket::{SYSTEM_SOCKET, socket_for, user_socket};
