@@ -146,8 +146,8 @@
 //! hook or probe), *report* (what came of it), *recall* · *care* (probes, watchdog and reload of a
 //! run) · *fall* (go down for a reason of its own), *sequel* (what follows an end for good) ·
 //! *template*, *instance* · *sink* (where a line goes), *piece* (what a writer has at a time) ·
-//! *request*, *reply*, *note* (what a stream tells), *declaration* (of one of those, as a text) · *patience* (what an
-//! answer may take), *refusal* (the server's no).
+//! *request*, *reply*, *note* (what a stream tells), *declaration* (of one of those, as a text) ·
+//! *patience* (what an answer may take), *refusal* (the server's no).
 
 pub mod api;
 #[cfg(feature = "server")]
