@@ -204,7 +204,6 @@ fn nobody_gets_around_the_list_of_services() {
 
 /// A name that is given beside an empty list of names does not count, and allows nothing.
 #[test]
-#[ignore = "logs.tail with a name that is allowed and no names gives the output of all"]
 fn a_name_beside_an_empty_list_allows_nothing() {
     if !may_become_others() {
         return;
@@ -291,7 +290,6 @@ fn an_operator_does_not_reach_other_services() {
 
 /// A mode that is not said any more is the usual one again.
 #[test]
-#[ignore = "the socket keeps the mode of an access file that does not say it any more"]
 fn a_mode_taken_out_of_the_file_is_taken_back() {
     if !may_become_others() {
         return;

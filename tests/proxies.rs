@@ -141,7 +141,6 @@ fn clients_start_the_service_and_are_counted() {
 /// While a service is on its way up nothing is to be done for those who wait, however the one before
 /// them fared.
 #[test]
-#[ignore = "the server spins: a time for the next try that has passed stays a deadline"]
 fn waiting_for_a_start_takes_no_processor_time() {
     let mut sandbox = Sandbox::new();
     sandbox.env("DIR", &sandbox.text(""));
@@ -184,7 +183,6 @@ fn waiting_for_a_start_takes_no_processor_time() {
 
 /// A service that failed is tried again by the next client.
 #[test]
-#[ignore = "after a failure the proxy takes its service as asked for ever"]
 fn the_next_client_is_another_try() {
     let mut sandbox = Sandbox::new();
     sandbox.env("DIR", &sandbox.text(""));
@@ -209,7 +207,6 @@ fn the_next_client_is_another_try() {
 /// With fewer descriptors than clients, all are served in their turn, others are answered, and the
 /// log is not filled.
 #[test]
-#[ignore = "clients take every descriptor, so that neither a service nor a backend nor an asker gets one"]
 fn more_clients_than_descriptors_are_served_in_turn() {
     let mut sandbox = Sandbox::new();
     sandbox.wrap(&["sh", "-c", "ulimit -n 64; exec \"$0\" \"$@\""]);
@@ -240,7 +237,6 @@ fn more_clients_than_descriptors_are_served_in_turn() {
 
 /// A backend that answers before it has read everything, and closes: the whole answer arrives.
 #[test]
-#[ignore = "what the backend said is dropped with the link when it takes no more"]
 fn an_early_answer_arrives_whole() {
     const ANSWER: usize = 300_000;
     let mut sandbox = Sandbox::new();
@@ -279,7 +275,6 @@ fn an_early_answer_arrives_whole() {
 
 /// Who is turned away knows it, whatever children of the server hang before their program runs.
 #[test]
-#[ignore = "a link is closed but not shut down, and a child before its exec holds it open"]
 fn a_hanging_child_keeps_no_client() {
     let mut sandbox = Sandbox::new();
     sandbox.service("plain", WAITS);

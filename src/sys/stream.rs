@@ -137,6 +137,26 @@ pub fn end(socket: &OwnedFd) {
     let _ = socket::shutdown(socket.as_raw_fd(), Shutdown::Write);
 }
 
+/// Ends it both ways, whoever else has it open.
+pub fn end_both(socket: &OwnedFd) {
+    let _ = socket::shutdown(socket.as_raw_fd(), Shutdown::Both);
+}
+
+/// Throws away what has come, up to about so many bytes. Says whether there may be more.
+pub fn discard(socket: &OwnedFd, most: usize) -> bool {
+    let mut buffer = [0; 16 << 10];
+    let mut left = most;
+    while left > 0 {
+        match nix::unistd::read(socket, &mut buffer) {
+            Ok(0) => return false,
+            Ok(count) => left = left.saturating_sub(count),
+            Err(nix::Error::EINTR) => {}
+            Err(_) => return false,
+        }
+    }
+    true
+}
+
 /// Does a call on it wait? All who have the socket share this.
 ///
 /// # Errors
