@@ -17,7 +17,7 @@ use crate::sys::stream;
 const MOST_LINKS: usize = 16_384;
 
 /// Bytes of one connection, one way, in one turn.
-const BYTES_A_TURN: usize = 1 << 20;
+const BYTES_A_TURN: usize = 256 << 10;
 
 /// Empty pipes that are kept for the next one.
 const SPARE_PIPES: usize = 64;
