@@ -264,7 +264,7 @@ fn calls(dir: &str) -> Vec<(&'static str, Vec<Value>)> {
             "service.start",
             some(&[
                 json!({"name": "idle", "deps": 1}),
-                waits("held"),
+                waits("ghostly"),
                 name("idle"),
                 waits("once"),
             ]),
