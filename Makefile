@@ -54,15 +54,14 @@ test-vm: release ## run the tests that boot a real kernel in QEMU
 	$(MAKE) image ARCH=x86_64 DEVICES=udev
 	ZINIT_STATIC=$(CURDIR)/$(BINARY) $(CARGO) test --test vm --test vm_life --test vm_system -- --ignored --test-threads=2
 
-# The client of zinit 0.3.9: its program, and one that calls its library. What it does not get from
-# this server yet is in the tests called open_.
+# The client of zinit 0.3.9: its program, and one that calls its library.
 OLD := target/oldclient
 test-old-client: build ## drive this server by the client of zinit 0.3.9, built from crates.io
 	@if $(CARGO) fetch --quiet --locked --manifest-path tests/oldclient/Cargo.toml; then \
 		$(CARGO) install zinit --version =0.3.9 --locked --no-default-features --features client,server \
 			--bin zinit --root $(OLD) --target-dir $(OLD)/build \
 		&& $(CARGO) build --release --locked --manifest-path tests/oldclient/Cargo.toml --target-dir $(OLD)/build \
-		&& $(CARGO) test --test old_client -- --ignored --skip open_; \
+		&& $(CARGO) test --test old_client -- --ignored; \
 	else echo "SKIPPED: zinit 0.3.9 can't be fetched from crates.io"; fi
 
 sim: need-cc ## simulate more histories: make sim SEEDS=100000 STEPS=400
@@ -72,7 +71,7 @@ golden: need-cc ## play the stories of tests/golden; REWRITE=1 writes them anew
 	$(if $(REWRITE),REWRITE=1 )$(CARGO) test --test golden
 
 bench: need-cc ## measure speed and memory
-	$(CARGO) test --release --test bench -- --ignored --nocapture --test-threads=1
+	$(CARGO) test --release --test bench --test bench_proxy -- --ignored --nocapture --test-threads=1
 
 bench-boot: release ## boot twenty services by zinit and by other inits: ROUNDS=5
 	tests/vm/fetch.sh x86_64 peers

@@ -104,6 +104,24 @@
 //! What can't be taken holds up the service for a second at most, and is then dropped and counted:
 //! nothing here is unbounded, and nothing is lost without a word.
 //!
+//! # On demand
+//!
+//! **A socket of a service** is opened by the server and found open by its program
+//! (`reactor/sockets.rs`). Whether a connection starts the service is the engine's to say: beside up
+//! and down there is a want for *down until somebody calls*, and [`engine::Action::Attend`] has the
+//! socket watched while the next connection counts ([`engine::Event::Called`]). A stop ends that, so
+//! a stop stays final.
+//!
+//! **A proxy** is a client of the engine like any other: it starts and stops its service by commands
+//! (`reactor/proxies.rs`); what a client may hope for in which state, and when a service is idle, is
+//! `engine/proxy.rs`. Only one client is sent ahead to find out whether the backend accepts; the
+//! others follow when it does. A connection (`reactor/links.rs`) is two sockets and, while bytes are
+//! on their way, a pipe each way: they are spliced, and never held by the server.
+//!
+//! **Who may do what** is asked of each request before it is understood any further
+//! (`reactor/access.rs`): the table of methods says which right one takes and which services it is
+//! about, the kernel who is there, the access file what he may.
+//!
 //! # The first process
 //!
 //! The same loop is PID 1. What it is to the system is [`reactor::Role`]: a server, a machine, or a
@@ -145,9 +163,12 @@
 //! *share* (what a stop may take of the time for all) · *leg* (a step on the way up) · *errand* (a
 //! hook or probe), *report* (what came of it), *recall* · *care* (probes, watchdog and reload of a
 //! run) · *fall* (go down for a reason of its own), *sequel* (what follows an end for good) ·
-//! *template*, *instance* · *sink* (where a line goes), *piece* (what a writer has at a time) ·
-//! *request*, *reply*, *note* (what a stream tells), *declaration* (of one of those, as a text) · *patience* (what an
-//! answer may take), *refusal* (the server's no).
+//! *call* (a connection that starts a service), *attend* (wait for one) · *proxy*, *entrance* (where
+//! it listens), *link* (a connection through it), *prospect* (what its client may hope for) · *right*
+//! (what somebody may do) · *ephemeral* (in memory only) · *template*, *instance* · *sink* (where a
+//! line goes), *piece* (what a writer has at a time) · *request*, *reply*, *note* (what a stream
+//! tells), *declaration* (of one of those, as a text) · *patience* (what an answer may take),
+//! *refusal* (the server's no).
 
 pub mod api;
 #[cfg(feature = "server")]

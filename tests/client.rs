@@ -3,17 +3,26 @@
 #[path = "common/sandbox.rs"]
 mod sandbox;
 
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::Duration;
 
 use sandbox::{PATIENCE, Sandbox, wait_until};
-use serde_json::json;
+use serde_json::{Value, json};
 use zinit::api::{self, Goal, LogStream, ProxyDefinition, State, Word};
 use zinit::client::{
     Client, Connection, Error, Event, LogNote, LogQuery, ServiceBuilder, ServiceFile,
 };
 use zinit::config;
-use zinit::engine::spec::{Class, KillMode, Readiness, RestartPolicy, Status};
+use zinit::engine::confine::Rlimit;
+use zinit::engine::spec::{
+    Class, Follow, Format, Hook, KillMode, OnUnhealthy, Readiness, RestartPolicy, Status,
+};
+use zinit::rpc::METHODS;
 
 /// For everything that comes about.
 const LONG: Option<Duration> = Some(PATIENCE);
@@ -83,7 +92,7 @@ fn services_are_made_looked_at_and_changed() -> Result<(), Error> {
     assert!(!client.why("web")?.blocked);
     assert!(client.tree()?.contains("[+] web (running)"));
     assert!(client.debug_state()?.contains("web - Running"));
-    assert!(client.process_tree("web")?.starts_with("web (pid="));
+    assert!(client.debug_process_tree("web")?.starts_with("web (pid="));
     assert_eq!(client.discover()?["openrpc"], "1.2.6");
     client.kill("web", "CONT")?;
     assert_eq!(
@@ -93,22 +102,22 @@ fn services_are_made_looked_at_and_changed() -> Result<(), Error> {
     client.restart_and_wait("web", LONG)?;
     assert_ne!(client.status("web")?.pid, status.pid);
     client.restart("db")?;
-    client.wait_for("web", Goal::Running, LONG)?;
+    client.wait("web", Goal::Running, LONG)?;
     client.stop_and_wait("db", LONG)?;
     assert_eq!(client.status("web")?.state, Word::Exited);
     client.start("db")?;
-    client.wait_for("db", Goal::Running, LONG)?;
+    client.wait("db", Goal::Running, LONG)?;
     client.stop("db")?;
-    client.wait_for("db", Goal::Stopped, LONG)?;
+    client.wait("db", Goal::Stopped, LONG)?;
     let reloaded = client.reload()?;
     assert_eq!((reloaded.changed.len(), reloaded.errors.len()), (0, 0));
-    client.start_all(Some(LONG))?;
-    let stopped = client.stop_all(Some(LONG))?;
+    client.start_all_and_wait(LONG)?;
+    let stopped = client.stop_all_and_wait(LONG)?;
     assert_eq!(stopped.count, stopped.stopped.len() as u64);
     client.delete("web", LONG)?;
     client.remove("fleeting", LONG)?;
     assert_eq!(client.list()?, ["db", "group"]);
-    assert_eq!(client.delete_all(Some(LONG))?.deleted, ["db", "group"]);
+    assert_eq!(client.delete_all_and_wait(LONG)?.deleted, ["db", "group"]);
     Ok(())
 }
 
@@ -135,7 +144,7 @@ fn a_no_says_why() -> Result<(), Error> {
         Err(Error::Refused(refusal)) => assert_eq!(refusal.outcome(), Some("failed")),
         other => panic!("{other:?}"),
     }
-    match client.wait_for("up", Goal::Stopped, Some(Duration::from_millis(1))) {
+    match client.wait("up", Goal::Stopped, Some(Duration::from_millis(1))) {
         Err(Error::Refused(refusal)) => assert_eq!(refusal.outcome(), Some("timeout")),
         other => panic!("{other:?}"),
     }
@@ -153,7 +162,7 @@ fn a_no_says_why() -> Result<(), Error> {
     }
     // Who gave up on an answer gets the next one all the same.
     client.set_patience(Duration::ZERO);
-    let waits = client.wait_for("up", Goal::Stopped, Some(Duration::ZERO));
+    let waits = client.wait("up", Goal::Stopped, Some(Duration::ZERO));
     assert!(
         matches!(waits, Err(Error::Timeout(_) | Error::Refused(_))),
         "{waits:?}"
@@ -182,15 +191,23 @@ fn output_and_events_are_told() -> Result<(), Error> {
         .exec("echo out; echo err >&2")
         .oneshot();
     client.set(&built(talks))?;
-    client.wait_for("talks", Goal::Stopped, LONG)?;
+    client.wait("talks", Goal::Stopped, LONG)?;
     let query = LogQuery::of(["talks"]);
-    let lines = |client: &mut Client| client.logs(&query.clone().last(10)).unwrap_or_default();
+    let lines = |client: &mut Client| {
+        client
+            .logs_tail(&query.clone().last(10))
+            .unwrap_or_default()
+    };
     assert!(wait_until(|| lines(&mut client).len() == 2));
-    let err = client.logs(&query.clone().stream(LogStream::Stderr))?;
+    let err = client.logs_tail(&query.clone().stream(LogStream::Stderr))?;
     assert_eq!((err.len(), err[0].content.as_str()), (1, "err"));
-    assert!(client.logs(&LogQuery::all().since(u64::MAX))?.is_empty());
-    assert_eq!(client.logs_text(Some("talks"), Some(1))?.len(), 1);
-    assert!(client.logs_text(None, None)?.len() >= 2);
+    assert!(
+        client
+            .logs_tail(&LogQuery::all().since(u64::MAX))?
+            .is_empty()
+    );
+    assert_eq!(client.logs(Some("talks"), Some(1))?.len(), 1);
+    assert!(client.logs(None, None)?.len() >= 2);
     assert_eq!(client.logs_filter(&query)?.len(), 2);
     let again = self::client(&sandbox);
     let mut follow = again.follow_logs(&query.clone().last(1).stream(LogStream::Stdout))?;
@@ -239,6 +256,113 @@ fn proxies_are_made_and_looked_at() -> Result<(), Error> {
     client.xinet_delete("front")?;
     assert!(client.xinet_list()?.is_empty());
     Ok(())
+}
+
+/// Stands between clients and the server, and tells which methods were asked.
+fn eavesdrop(sandbox: &Sandbox) -> Arc<Mutex<BTreeSet<String>>> {
+    let listener = UnixListener::bind(sandbox.path("ear")).expect("a socket of our own");
+    let asked = Arc::<Mutex<BTreeSet<String>>>::default();
+    let (heard, socket) = (Arc::clone(&asked), sandbox.socket());
+    thread::spawn(move || {
+        for client in listener.incoming().map_while(Result::ok) {
+            let server = UnixStream::connect(&socket).expect("the server");
+            let (from, to) = (server.try_clone(), client.try_clone());
+            let (from, to) = (from.expect("a copy"), to.expect("a copy"));
+            thread::spawn(move || hand_on(from, to, |_| ()));
+            let heard = Arc::clone(&heard);
+            thread::spawn(move || {
+                hand_on(client, server, |line| {
+                    let request: Value = serde_json::from_str(line).expect("JSON");
+                    let method = request["method"].as_str().expect("a method");
+                    let mut heard = heard.lock().expect("whoever had it lives");
+                    heard.insert(method.to_owned());
+                });
+            });
+        }
+    });
+    asked
+}
+
+fn hand_on(from: UnixStream, mut to: UnixStream, hear: impl Fn(&str)) {
+    for line in BufReader::new(from).lines().map_while(Result::ok) {
+        hear(&line);
+        if to.write_all(format!("{line}\n").as_bytes()).is_err() {
+            break;
+        }
+    }
+    let _ = to.shutdown(std::net::Shutdown::Both);
+}
+
+/// What comes of each is in the other tests; a reply that is not as its type says fails here too.
+#[test]
+fn every_method_has_its_function() {
+    fn answered<T>(answer: Result<T, Error>) {
+        match answer {
+            Ok(_) | Err(Error::Refused(_)) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+    let mut sandbox = Sandbox::started();
+    let asked = eavesdrop(&sandbox);
+    let connect = || Client::connect(sandbox.path("ear")).expect("somebody listens");
+    answered(connect().follow_events(&[]));
+    answered(connect().follow_logs(&LogQuery::all()));
+    let mut client = connect();
+    let query = LogQuery::of(["web"]);
+    answered(client.set(&built(sleeper("web").status(Status::Stop))));
+    answered(client.start("web"));
+    answered(client.wait("web", Goal::Running, LONG));
+    answered(client.ping());
+    answered(client.list());
+    answered(client.list_full());
+    answered(client.status("web"));
+    answered(client.status_full("web"));
+    answered(client.is_running("web"));
+    answered(client.get("web"));
+    answered(client.stats("web"));
+    answered(client.children("web"));
+    answered(client.why("web"));
+    answered(client.tree());
+    answered(client.debug_state());
+    answered(client.debug_process_tree("web"));
+    answered(client.discover());
+    answered(client.logs(None, Some(1)));
+    answered(client.logs_tail(&query));
+    answered(client.logs_filter(&query));
+    answered(client.kill("web", "CONT"));
+    answered(client.reload());
+    answered(client.restart("web"));
+    answered(client.stop("web"));
+    answered(client.start_all());
+    answered(client.stop_all());
+    answered(client.xinet_set_ephemeral(&ProxyDefinition {
+        name: "front".to_owned(),
+        listen: vec![format!("unix:{}", sandbox.text("front"))],
+        backend: format!("unix:{}", sandbox.text("back")),
+        service: "web".to_owned(),
+        connect_timeout: None,
+        idle_timeout: None,
+        single_connection: None,
+    }));
+    answered(client.xinet_list());
+    answered(client.xinet_status("front"));
+    answered(client.xinet_status_all());
+    answered(client.xinet_delete("front"));
+    answered(client.delete("web", LONG));
+    answered(client.remove("web", LONG));
+    answered(client.delete_all());
+    answered(client.poweroff());
+    answered(client.reboot());
+    answered(client.halt());
+    answered(client.kexec());
+    answered(client.switch_root("/nowhere", Some("/sbin/init")));
+    answered(client.prepare_restart());
+    answered(client.shutdown(0));
+    client.wait_for_end(LONG).expect("it ends");
+    sandbox.server_end();
+    let asked = asked.lock().expect("whoever had it lives");
+    let all: BTreeSet<String> = METHODS.iter().map(|method| method.name.into()).collect();
+    assert_eq!(*asked, all);
 }
 
 #[test]
@@ -328,6 +452,82 @@ fn what_is_built_is_what_a_file_says() {
         ServiceFile::from_value(config::to_value(target.spec())).as_ref(),
         Ok(&target)
     );
+}
+
+/// Each function of the builder that is about a section younger than those above.
+#[test]
+fn what_is_built_of_the_other_sections_is_what_a_file_says() {
+    let second = Duration::from_secs(1);
+    let all = ServiceBuilder::new("web")
+        .exec("nginx")
+        .tty("/dev/tty1")
+        .group("www")
+        .also_group("audio")
+        .umask(0o027)
+        .nice(5)
+        .ionice("idle")
+        .oom_score_adj(-100)
+        .no_new_privs()
+        .capabilities(["net_bind_service"])
+        .chroot("/srv")
+        .env_file("-/etc/default/web")
+        .env_inherit(false)
+        .process_filter("apache")
+        .kill_others()
+        .stability_period(second)
+        .success_exit(["0", "3", "TERM"])
+        .restart_dependents()
+        .on_failure(Follow::Start("rescue".into()))
+        .on_exit(Follow::Shutdown)
+        .survive_switch_root()
+        .watchdog(second)
+        .health_http("http://localhost/")
+        .health_expect(["2xx", "404"])
+        .on_unhealthy(OnUnhealthy::Report)
+        .readiness(Readiness::Notify)
+        .hook(Hook::PreStart, "true")
+        .hook(Hook::Stop, "false")
+        .hook_timeout(Hook::Stop, second)
+        .limit(Rlimit::Nofile, "1024:4096")
+        .memory_max("512M")
+        .memory_high("256M")
+        .pids_max(100)
+        .cpu_max(150)
+        .cpu_weight(50)
+        .io_weight(20)
+        .listen("tcp:127.0.0.1:80")
+        .listen("unix:/run/web.sock")
+        .socket_name("http")
+        .socket_name("local")
+        .socket_mode(0o660)
+        .activation()
+        .log_file("/var/log/web")
+        .log_max_size("1M")
+        .log_max_files(2)
+        .log_mode(0o600)
+        .forward("syslog")
+        .forward_format(Format::Json);
+    let text = "[service]\nname = \"web\"\nexec = \"nginx\"\ntty = \"/dev/tty1\"\n\
+        group = \"www\"\ngroups = [\"audio\"]\numask = \"027\"\nnice = 5\nionice = \"idle\"\n\
+        oom_score_adj = -100\nno_new_privs = true\ncapabilities = [\"CAP_NET_BIND_SERVICE\"]\n\
+        chroot = \"/srv\"\nenv_file = [\"-/etc/default/web\"]\nenv_inherit = false\n\
+        process_filters = [\"apache\"]\nkill_others = true\n[lifecycle]\n\
+        stability_period_ms = 1000\nsuccess_exit = [0, 3, \"TERM\"]\n\
+        restart_dependents = true\non_failure = \"start:rescue\"\non_exit = \"shutdown\"\n\
+        survive_switch_root = true\n[readiness]\ntype = \"notify\"\nwatchdog_ms = 1000\n\
+        [health]\ntype = \"http\"\ntarget = \"http://localhost/\"\n\
+        expect_status = [\"2xx\", 404]\non_unhealthy = \"report\"\n\
+        [hooks]\npre_start = \"true\"\nstop = \"false\"\nstop_timeout_ms = 1000\n\
+        [limits]\nnofile = \"1024:4096\"\n[resources]\nmemory_max = \"512M\"\n\
+        memory_high = \"256M\"\npids_max = 100\ncpu_max = \"150%\"\ncpu_weight = 50\n\
+        io_weight = 20\n[socket]\nlisten = [\"tcp:127.0.0.1:80\", \"unix:/run/web.sock\"]\n\
+        names = [\"http\", \"local\"]\nmode = \"660\"\nactivation = true\n\
+        [logging]\nfile = \"/var/log/web\"\nmax_size = \"1M\"\nmax_files = 2\n\
+        mode = \"600\"\nforward = \"syslog\"\nforward_format = \"json\"\n";
+    let all = built(all);
+    assert_eq!(ServiceFile::parse(text).as_ref(), Ok(&all));
+    assert_eq!(ServiceFile::parse(&all.to_toml()).as_ref(), Ok(&all));
+    assert_eq!(ServiceFile::from_value(all.to_value()), Ok(all));
 }
 
 #[test]

@@ -89,6 +89,15 @@ fn services(sandbox: &Sandbox, port: u16) -> Vec<(&'static str, &'static str)> {
             "running",
         ),
         (
+            "called",
+            "sleep 1000",
+            format!(
+                "[socket]\nactivation = true\nlisten = {}",
+                quoted(&format!("unix:{}", sandbox.text("called")))
+            ),
+            "inactive",
+        ),
+        (
             "about",
             "true",
             "[dependencies]\nrequires = [\"round\"]".into(),

@@ -134,6 +134,11 @@ const METHODS: [&str; 32] = [
     "xinet.status_all",
 ];
 
+/// Two children, of which it says `up` when both are what they will be.
+const KIDS: &str = "sleep 1000 & a=$!; sleep 1001 & for pid in $a $!; do \
+                    until read -r word < /proc/$pid/comm && [ $word = sleep ]; do :; done; done; \
+                    echo up; wait";
+
 /// The services that the exchanges speak of. A process outside listens on `port`, which `ext` wants
 /// and `hc` asks about; on `port2` listens nobody.
 fn services(sandbox: &Sandbox, port: u16, port2: u16) {
@@ -173,7 +178,7 @@ fn services(sandbox: &Sandbox, port: u16, port2: u16) {
         "exec sleep 1000",
         &links("requires = [\"ghost\"]"),
     );
-    program("kids", "sleep 1000 & sleep 1001 & echo up; wait", "");
+    program("kids", KIDS, "");
     let first = format!("ports = [{port2}]\n[lifecycle]\n{once}");
     program("port1", "exec sleep 1000", &first);
     let second = format!("ports = [{port2}]\n[dependencies]\nafter = [\"port1\"]");
@@ -256,7 +261,7 @@ fn play(name: &str) {
         drop(play.sandbox.rpc("service.kill", params));
     }
     let found = play.differences;
-    assert!(found.is_empty(), "{}", found.join("\n"));
+    assert!(found.is_empty(), "{} differences", found.len());
 }
 
 impl Play {
@@ -289,6 +294,8 @@ impl Play {
                     let line = line.unwrap_or_else(|| panic!("{place}: the server hung up"));
                     if let Err(why) = self.compare(rest, &line) {
                         let found = format!("{place}: {why}\nexpected {rest}\nfound    {line}\n");
+                        // What follows may panic.
+                        println!("{found}");
                         self.differences.push(found);
                     }
                 }

@@ -695,7 +695,7 @@ fn replies_have_the_shapes_that_clients_know() {
         -32603
     );
     for (signal, why) in [("BOGUS", "unknown signal"), ("99", "invalid signal number")] {
-        let refused = sandbox.refused("service.kill", json!({"name": "idle", "signal": signal}));
+        let refused = sandbox.refused("service.kill", json!({"name": "alpha", "signal": signal}));
         assert_eq!(refused.0, -32603);
         assert!(
             refused.1.ends_with(&format!("(signal {signal}): {why}")),

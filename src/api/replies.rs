@@ -228,6 +228,8 @@ objects! { OBJECTS:
         doing?: Doing,
         /// Where its sockets listen.
         listen?: Vec<String>,
+        /// True if the next connection to one of them starts it.
+        awaits_connection?: bool,
         /// True if its definition is in memory only.
         ephemeral?: bool,
     }

@@ -82,6 +82,9 @@ pub(super) fn status(
     for address in texts(&status["listen"]) {
         screen.line(&format!("Listen:  {address}"))?;
     }
+    if status["awaits_connection"] == true {
+        screen.line("         a connection starts it")?;
+    }
     if status["ephemeral"] == true {
         screen.line("Kept:    in memory, until the server ends")?;
     }

@@ -5,7 +5,8 @@
 //! | `mod.rs`        | the client                                                    |
 //! | `connection.rs` | the connection: one request out, one answer in                |
 //! | `stream.rs`     | connections that tell what happens                            |
-//! | `service.rs`    | service files                                                 |
+//! | `service.rs`    | service files, read and written                               |
+//! | `builder.rs`    | service files, made key by key                                |
 //! | `socket.rs`     | where the server is                                           |
 //! | `error.rs`      | what can go wrong                                             |
 //!
@@ -24,6 +25,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod builder;
 mod connection;
 mod error;
 mod service;
@@ -35,11 +37,12 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+pub use builder::ServiceBuilder;
 pub use connection::{ANSWER_WITHIN, Connection, Tick};
 #[cfg(feature = "server")]
 pub(crate) use error::seconds;
 pub use error::{Error, Refusal};
-pub use service::{Invalid, ServiceBuilder, ServiceFile};
+pub use service::{Invalid, ServiceFile};
 pub use socket::default_socket;
 #[cfg(feature = "server")]
 pub(crate) use socket::{SYSTEM_SOCKET, socket_for, user_socket};
@@ -110,6 +113,9 @@ impl LogQuery {
         self
     }
 }
+
+/// How long a server may look at a new root before it answers.
+const LOOK_AT_ROOT: Duration = Duration::from_secs(10);
 
 type Answer<T> = Result<T, Error>;
 
@@ -242,7 +248,7 @@ impl Client {
     }
 
     /// The processes of a service, as text.
-    pub fn process_tree(&mut self, name: &str) -> Answer<String> {
+    pub fn debug_process_tree(&mut self, name: &str) -> Answer<String> {
         let name = name.to_owned();
         Ok(self.call(&api::DebugProcessTree { name })?.output)
     }
@@ -320,12 +326,7 @@ impl Client {
     }
 
     /// Changes nothing; comes back when it is so.
-    pub fn wait_for(
-        &mut self,
-        name: &str,
-        goal: Goal,
-        limit: Option<Duration>,
-    ) -> Answer<api::Done> {
+    pub fn wait(&mut self, name: &str, goal: Goal, limit: Option<Duration>) -> Answer<api::Done> {
         let request = api::ServiceWait {
             name: name.to_owned(),
             r#for: goal,
@@ -343,16 +344,33 @@ impl Client {
         self.call(&request).map(|_| ())
     }
 
-    /// Starts every service with status start that is not class system; `wait` as in
-    /// [`Self::start_and_wait`], none: it only begins.
-    pub fn start_all(&mut self, limit: Option<Option<Duration>>) -> Answer<api::StartedAll> {
+    /// Begins to start every service with status start that is not class system.
+    pub fn start_all(&mut self) -> Answer<api::StartedAll> {
+        self.begin_start_all(None)
+    }
+
+    /// The same, and comes back when each is up or has failed.
+    pub fn start_all_and_wait(&mut self, limit: Option<Duration>) -> Answer<api::StartedAll> {
+        self.begin_start_all(Some(limit))
+    }
+
+    fn begin_start_all(&mut self, limit: Option<Option<Duration>>) -> Answer<api::StartedAll> {
         let (wait, timeout_ms) = wait_of(limit);
         let request = api::ServiceStartAll { wait, timeout_ms };
         self.call_within(&request, limit.unwrap_or(Some(Duration::ZERO)))
     }
 
-    /// Stops every service that is not class system; `limit` as in [`Self::start_all`].
-    pub fn stop_all(&mut self, limit: Option<Option<Duration>>) -> Answer<api::StoppedAll> {
+    /// Begins to stop every service that is not class system.
+    pub fn stop_all(&mut self) -> Answer<api::StoppedAll> {
+        self.begin_stop_all(None)
+    }
+
+    /// The same, and comes back when each is down.
+    pub fn stop_all_and_wait(&mut self, limit: Option<Duration>) -> Answer<api::StoppedAll> {
+        self.begin_stop_all(Some(limit))
+    }
+
+    fn begin_stop_all(&mut self, limit: Option<Option<Duration>>) -> Answer<api::StoppedAll> {
         let (wait, timeout_ms) = wait_of(limit);
         let request = api::ServiceStopAll { wait, timeout_ms };
         self.call_within(&request, limit.unwrap_or(Some(Duration::ZERO)))
@@ -393,8 +411,17 @@ impl Client {
         self.call_within(&request, limit).map(|_| ())
     }
 
-    /// Deletes every service that is not class system; `limit` as in [`Self::start_all`].
-    pub fn delete_all(&mut self, limit: Option<Option<Duration>>) -> Answer<api::DeletedAll> {
+    /// Begins to delete every service that is not class system.
+    pub fn delete_all(&mut self) -> Answer<api::DeletedAll> {
+        self.begin_delete_all(None)
+    }
+
+    /// The same, and comes back when each is gone.
+    pub fn delete_all_and_wait(&mut self, limit: Option<Duration>) -> Answer<api::DeletedAll> {
+        self.begin_delete_all(Some(limit))
+    }
+
+    fn begin_delete_all(&mut self, limit: Option<Option<Duration>>) -> Answer<api::DeletedAll> {
         let (wait, timeout_ms) = wait_of(limit);
         let request = api::ServiceDeleteAll { wait, timeout_ms };
         self.call_within(&request, limit.unwrap_or(Some(Duration::ZERO)))
@@ -431,12 +458,12 @@ impl Client {
     /// ```no_run
     /// use zinit::client::{Client, LogQuery};
     ///
-    /// for line in Client::new()?.logs(&LogQuery::of(["web"]).last(20))? {
+    /// for line in Client::new()?.logs_tail(&LogQuery::of(["web"]).last(20))? {
     ///     println!("{} {}", line.stream, line.content);
     /// }
     /// # Ok::<(), zinit::client::Error>(())
     /// ```
-    pub fn logs(&mut self, query: &LogQuery) -> Answer<Vec<api::LogLine>> {
+    pub fn logs_tail(&mut self, query: &LogQuery) -> Answer<Vec<api::LogLine>> {
         self.call(&api::LogsTail {
             name: None,
             names: Some(query.names.clone()),
@@ -447,7 +474,7 @@ impl Client {
     }
 
     /// The last lines of one service or of all, as text.
-    pub fn logs_text(&mut self, name: Option<&str>, lines: Option<u64>) -> Answer<Vec<String>> {
+    pub fn logs(&mut self, name: Option<&str>, lines: Option<u64>) -> Answer<Vec<String>> {
         let name = name.map(str::to_owned);
         self.call(&api::LogsGet { name, lines })
     }
@@ -495,11 +522,17 @@ impl Client {
 
     /// Adds a proxy or replaces its definition, and writes its file.
     pub fn xinet_set(&mut self, proxy: &ProxyDefinition) -> Answer<()> {
-        let request = api::XinetSet {
-            config: proxy.clone(),
-            ephemeral: None,
-        };
-        self.call(&request).map(|_| ())
+        self.put_proxy(proxy, None)
+    }
+
+    /// The same, but no file is written: it is gone when the server ends.
+    pub fn xinet_set_ephemeral(&mut self, proxy: &ProxyDefinition) -> Answer<()> {
+        self.put_proxy(proxy, Some(true))
+    }
+
+    fn put_proxy(&mut self, proxy: &ProxyDefinition, ephemeral: Option<bool>) -> Answer<()> {
+        let config = proxy.clone();
+        self.call(&api::XinetSet { config, ephemeral }).map(|_| ())
     }
 
     /// Takes a proxy away.
@@ -563,7 +596,7 @@ impl Client {
             root: root.to_owned(),
             init: init.map(str::to_owned),
         };
-        self.call(&request).map(|_| ())
+        self.call_within(&request, Some(LOOK_AT_ROOT)).map(|_| ())
     }
 
     /// Not there yet: always an error.

@@ -19,7 +19,7 @@ pub(super) struct XinetConfig {
 }
 
 #[derive(Serialize, Deserialize)]
-#[serde(rename = "xinet config")]
+#[serde(expecting = "struct XinetConfig")]
 pub(super) struct XinetSection {
     pub(super) name: String,
     pub(super) listen: Listen,

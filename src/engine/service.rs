@@ -435,8 +435,12 @@ impl Service {
         let (end, force, kill_at) = match self.state {
             State::Spawning { .. } => (by_itself, Force::Polite, polite),
             State::Starting { .. } => {
+                // One that waits to be found healthy may end well before that, as with zinit 0.3.9.
+                let is_probed = self.spec.readiness == Readiness::Health;
                 let end = match by_itself {
-                    End::Success(_) if !self.spec.is_oneshot() => End::Failure(Failure::Unready),
+                    End::Success(_) if !self.spec.is_oneshot() && !is_probed => {
+                        End::Failure(Failure::Unready)
+                    }
                     End::Asked(_) | End::Success(_) | End::Failure(_) => by_itself,
                 };
                 (end, Force::Polite, polite)

@@ -16,6 +16,9 @@ use crate::rpc::{self, Code, Refusal, Request};
 use crate::sys::clock;
 use crate::sys::peer::{self, Peer};
 
+/// Mode of the socket unless the file says otherwise.
+const SOCKET_MODE: u32 = 0o660;
+
 /// Refusals that are logged within this time; somebody who is refused without end does not fill
 /// the log.
 const LOGGED_MOST: u32 = 20;
@@ -105,20 +108,39 @@ impl Reactor {
         if let Some(door) = &self.door {
             let path = door.listener.path();
             let group = access.socket_group.as_deref();
-            if let Some(name) = group {
-                let given = peer::gid_of(name).map(|gid| peer::give_to_group(path, gid));
-                if given != Some(Ok(())) {
-                    log::warn!("{} can't be given to group {name}", path.display());
-                }
+            // What the file does not say any more is as it was.
+            let gid = match group {
+                Some(name) => peer::gid_of(name),
+                None => Some(peer::own_gid()),
+            };
+            let given = gid.map(|gid| peer::give_to_group(path, gid));
+            if let Some(name) = group.filter(|_| given != Some(Ok(()))) {
+                log::warn!("{} can't be given to group {name}", path.display());
             }
-            if let Some(mode) = access.socket_mode {
-                let mode = std::fs::Permissions::from_mode(mode);
-                if let Err(error) = std::fs::set_permissions(path, mode) {
-                    log::warn!("{}: {error}", path.display());
-                }
+            let mode = std::fs::Permissions::from_mode(access.socket_mode.unwrap_or(SOCKET_MODE));
+            if let Err(error) = std::fs::set_permissions(path, mode) {
+                log::warn!("{}: {error}", path.display());
             }
         }
         self.doorkeeper.learn(access);
+        self.end_streams();
+    }
+
+    /// Whoever may not look any more is not told of things any longer.
+    fn end_streams(&mut self) {
+        for (client, names) in self.streams() {
+            let Some(peer) = self.clients.peer(client) else {
+                continue;
+            };
+            let may = |name: Option<&str>| self.doorkeeper.allows(peer, Right::Read, name);
+            let is_his = match &names {
+                None => may(None),
+                Some(names) => names.iter().all(|name| may(Some(name))),
+            };
+            if !is_his {
+                self.hung_up(client);
+            }
+        }
     }
 
     /// Whether a client may ask for that. A method that does not exist is refused as such later.
@@ -220,6 +242,10 @@ fn concerned<'a>(method: &rpc::Method, params: &'a Value) -> Vec<&'a str> {
         params.get(name).filter(|_| either)
     });
     let many = params.get("names").filter(|_| takes("names"));
+    // An empty list means all of them, whatever stands beside it.
+    if many.and_then(Value::as_array).is_some_and(Vec::is_empty) {
+        return Vec::new();
+    }
     let many = many.and_then(Value::as_array).into_iter().flatten();
     let names = one.into_iter().flatten().chain(many);
     names.filter_map(Value::as_str).collect()

@@ -24,6 +24,8 @@ pub(super) struct Files {
     ephemeral: BTreeMap<Rc<str>, Rc<Spec>>,
     /// The files of proxies.
     proxies: BTreeMap<Rc<str>, PathBuf>,
+    /// Proxies that have no file, or another definition than it.
+    ephemeral_proxies: BTreeSet<Rc<str>>,
 }
 
 /// What reading the directories brought.
@@ -88,6 +90,7 @@ impl Files {
             asked_for: BTreeSet::new(),
             ephemeral: BTreeMap::new(),
             proxies: BTreeMap::new(),
+            ephemeral_proxies: BTreeSet::new(),
         }
     }
 
@@ -156,6 +159,10 @@ impl Files {
             }
         }
         for (name, spec) in &self.ephemeral {
+            if config::is_template(name) {
+                self.templates.insert(Rc::clone(name), Spec::clone(spec));
+                continue;
+            }
             specs.retain(|known: &Rc<Spec>| known.name != *name);
             specs.push(Rc::clone(spec));
         }
@@ -185,9 +192,11 @@ impl Files {
         let (paths, specs): (Vec<_>, Vec<_>) = read.into_iter().unzip();
         let names = specs.iter().map(|spec: &ProxySpec| Rc::clone(&spec.name));
         self.proxies = names.zip(paths).collect();
+        let mut specs = specs;
+        specs.retain(|spec| !self.ephemeral_proxies.contains(&spec.name));
         let mut gone = Vec::new();
         for (name, path) in before {
-            if self.proxies.contains_key(&name) {
+            if self.ephemeral_proxies.contains(&name) || self.proxies.contains_key(&name) {
                 continue;
             }
             if broken.contains(&path) {
@@ -298,6 +307,11 @@ impl Files {
         &self.ephemeral
     }
 
+    /// The definition of a proxy is in memory only.
+    pub(super) fn keep_proxy(&mut self, name: &Rc<str>) {
+        self.ephemeral_proxies.insert(Rc::clone(name));
+    }
+
     /// Writes the file of a proxy, in place of the one it has.
     ///
     /// # Errors
@@ -308,6 +322,7 @@ impl Files {
         let path = written.map_err(|error| {
             format!("failed to write the file of proxy '{}': {error}", spec.name)
         })?;
+        self.ephemeral_proxies.remove(&spec.name);
         let old = self.proxies.insert(Rc::clone(&spec.name), path.clone());
         if let Some(old) = old.filter(|old| *old != path)
             && let Err(error) = config::remove(&old)
@@ -322,6 +337,7 @@ impl Files {
     /// # Errors
     /// With one sentence; the file is as it was.
     pub(super) fn delete_proxy(&mut self, name: &str) -> Result<(), String> {
+        self.ephemeral_proxies.remove(name);
         let Some(path) = self.proxies.get(name) else {
             return Ok(());
         };

@@ -73,6 +73,12 @@ impl Reactor {
         self.followers.iter().any(|known| known.client == client)
     }
 
+    /// Who is told of things, and of which services.
+    pub(super) fn streams(&self) -> Vec<(ClientId, Option<Vec<String>>)> {
+        let each = self.followers.iter();
+        each.map(|one| (one.client, one.names.clone())).collect()
+    }
+
     /// It is not there any more.
     pub(super) fn stop_following(&mut self, client: ClientId) {
         self.followers.retain(|known| known.client != client);

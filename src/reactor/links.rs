@@ -13,8 +13,8 @@ use crate::engine::Time;
 use crate::sys::splice::{Moved, Pipe};
 use crate::sys::stream;
 
-/// Connections of all proxies together.
-pub(super) const MOST_LINKS: usize = 16_384;
+/// Connections of all proxies together, where there are descriptors for as many.
+const MOST_LINKS: usize = 16_384;
 
 /// Bytes of one connection, one way, in one turn.
 const BYTES_A_TURN: usize = 1 << 20;
@@ -23,8 +23,15 @@ const BYTES_A_TURN: usize = 1 << 20;
 const SPARE_PIPES: usize = 64;
 
 /// All of them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Links {
+    registry: Registry,
+    /// Half of the descriptors are for links, an eighth is for their pipes; services and clients of
+    /// the server need some, too.
+    most: usize,
+    most_pipes: usize,
+    /// Pipes that there are.
+    made: usize,
     slots: Vec<Option<Link>>,
     free: Vec<usize>,
     pipes: Vec<Pipe>,
@@ -62,6 +69,8 @@ struct Flow {
     ended: bool,
     /// The receiver knows.
     told: bool,
+    /// The receiver takes nothing any more; what still comes for it is thrown away.
+    broken: bool,
     moved: u64,
 }
 
@@ -94,7 +103,62 @@ enum Share {
     Starved,
 }
 
+/// The pipes there are and may be.
+struct Pipes<'a> {
+    spare: &'a mut Vec<Pipe>,
+    made: &'a mut usize,
+    most: usize,
+}
+
+impl Pipes<'_> {
+    fn take(&mut self) -> Option<Pipe> {
+        if let Some(pipe) = self.spare.pop() {
+            return Some(pipe);
+        }
+        if *self.made >= self.most {
+            return None;
+        }
+        let pipe = Pipe::new().ok()?;
+        *self.made += 1;
+        Some(pipe)
+    }
+
+    /// One that holds something is of no use for anybody else.
+    fn give_back(&mut self, pipe: Option<Pipe>) {
+        match pipe {
+            Some(pipe) if pipe.is_empty() && self.spare.len() < SPARE_PIPES => {
+                self.spare.push(pipe);
+            }
+            Some(_) => *self.made -= 1,
+            None => {}
+        }
+    }
+}
+
 impl Links {
+    /// None yet, where the server may have so many descriptors.
+    pub(super) fn new(registry: Registry, descriptors: u64) -> Self {
+        let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
+        Self {
+            registry,
+            most: (descriptors / 4).clamp(1, MOST_LINKS),
+            most_pipes: (descriptors / 16).max(2),
+            made: 0,
+            slots: Vec::new(),
+            free: Vec::new(),
+            pipes: Vec::new(),
+            busy: Vec::new(),
+            starved: Vec::new(),
+            serial: 0,
+        }
+    }
+
+    /// Is there room for another one?
+    #[must_use]
+    pub(super) fn has_room(&self) -> bool {
+        self.slots.len() - self.free.len() < self.most
+    }
+
     /// Takes on a client that waits for its backend.
     ///
     /// # Errors
@@ -104,14 +168,13 @@ impl Links {
         proxy: &Rc<str>,
         client: OwnedFd,
         until: Time,
-        registry: &Registry,
     ) -> std::io::Result<LinkId> {
         stream::send_at_once(&client);
         let slot = self.free.pop().unwrap_or(self.slots.len());
         if slot == self.slots.len() {
             self.slots.push(None);
         }
-        if let Err(error) = register(&client, slot * 2, registry) {
+        if let Err(error) = register(&client, slot * 2, &self.registry) {
             self.free.push(slot);
             return Err(error);
         }
@@ -134,15 +197,12 @@ impl Links {
     ///
     /// # Errors
     /// If it can't be polled.
-    pub(super) fn connect(
-        &mut self,
-        id: LinkId,
-        backend: OwnedFd,
-        registry: &Registry,
-    ) -> std::io::Result<()> {
-        if let Some(link) = self.at(id) {
+    pub(super) fn connect(&mut self, id: LinkId, backend: OwnedFd) -> std::io::Result<()> {
+        if self.at(id).is_some() {
             stream::send_at_once(&backend);
-            register(&backend, id.slot * 2 + 1, registry)?;
+            register(&backend, id.slot * 2 + 1, &self.registry)?;
+        }
+        if let Some(link) = self.at(id) {
             link.backend = Some(backend);
         }
         Ok(())
@@ -171,8 +231,9 @@ impl Links {
         }
         let backend = link.backend.as_ref()?;
         if let Err(error) = stream::check(backend) {
-            link.backend = None;
+            let refused = link.backend.take();
             (link.up.writable, link.down.readable) = (false, false);
+            self.part(refused);
             return Some(News::Refused(id, error));
         }
         if event.is_writable() {
@@ -191,8 +252,13 @@ impl Links {
             serial: link.serial,
         };
         let backend = link.backend.as_ref()?;
-        let up = link.up.run(&link.client, backend, &mut self.pipes);
-        let down = link.down.run(backend, &link.client, &mut self.pipes);
+        let mut pipes = Pipes {
+            spare: &mut self.pipes,
+            made: &mut self.made,
+            most: self.most_pipes,
+        };
+        let up = link.up.run(&link.client, backend, &mut pipes);
+        let down = link.down.run(backend, &link.client, &mut pipes);
         match (up, down) {
             (Ok(more_up), Ok(more_down)) => {
                 if link.up.told && link.down.told {
@@ -202,6 +268,9 @@ impl Links {
                     self.starved.push(slot);
                 } else if [more_up, more_down].contains(&Share::More) {
                     self.busy.push(slot);
+                }
+                if !self.starved.is_empty() && !self.pipes.is_empty() {
+                    self.feed();
                 }
                 None
             }
@@ -235,18 +304,35 @@ impl Links {
         !self.busy.is_empty()
     }
 
-    /// How many there are.
-    #[must_use]
-    pub(super) fn count(&self) -> usize {
-        self.slots.len() - self.free.len()
-    }
-
     /// Lets one go. Gives how many bytes went to the backend and came from it.
     pub(super) fn remove(&mut self, id: LinkId) -> Option<[u64; 2]> {
         self.at(id)?;
-        let link = self.slots[id.slot].take()?;
+        let mut link = self.slots[id.slot].take()?;
         self.free.push(id.slot);
-        Some([link.up.moved, link.down.moved])
+        let mut pipes = Pipes {
+            spare: &mut self.pipes,
+            made: &mut self.made,
+            most: self.most_pipes,
+        };
+        pipes.give_back(link.up.pipe.take());
+        pipes.give_back(link.down.pipe.take());
+        let moved = [link.up.moved, link.down.moved];
+        // What is left unread when a socket is closed takes what was sent last with it (`tcp(7)`).
+        if link.up.broken {
+            stream::discard(&link.client, BYTES_A_TURN);
+        }
+        self.part(link.backend);
+        self.part(Some(link.client));
+        Some(moved)
+    }
+
+    /// Lets a socket go. A child on its way to its program may have it open still, so that closing
+    /// it would neither tell the other side nor end the events of it.
+    fn part(&self, socket: Option<OwnedFd>) {
+        if let Some(socket) = socket {
+            let _ = self.registry.deregister(&mut SourceFd(&socket.as_raw_fd()));
+            stream::end_both(&socket);
+        }
     }
 
     /// Bytes that went to the backend and came from it so far.
@@ -300,9 +386,20 @@ impl Flow {
     ///
     /// # Errors
     /// If the connection is broken.
-    fn run(&mut self, from: &OwnedFd, to: &OwnedFd, spare: &mut Vec<Pipe>) -> Result<Share, ()> {
+    fn run(&mut self, from: &OwnedFd, to: &OwnedFd, pipes: &mut Pipes<'_>) -> Result<Share, ()> {
         let mut left = BYTES_A_TURN;
         loop {
+            if self.broken {
+                // The other way may have things to say all the same.
+                if self.readable {
+                    self.readable = stream::discard(from, BYTES_A_TURN);
+                }
+                return Ok(if self.readable {
+                    Share::More
+                } else {
+                    Share::Done
+                });
+            }
             if self.pipe.as_ref().is_none_or(Pipe::is_empty) {
                 if self.ended || !self.readable {
                     break;
@@ -311,7 +408,7 @@ impl Flow {
                     return Ok(Share::More);
                 }
                 if self.pipe.is_none() {
-                    self.pipe = spare.pop().or_else(|| Pipe::new().ok());
+                    self.pipe = pipes.take();
                 }
                 let Some(pipe) = &mut self.pipe else {
                     return Ok(Share::Starved);
@@ -326,17 +423,17 @@ impl Flow {
                 match pipe.drain(to) {
                     Moved::Bytes(count) => self.moved += count as u64,
                     Moved::Nothing => self.writable = false,
-                    Moved::End | Moved::Broken => return Err(()),
+                    Moved::End | Moved::Broken => {
+                        (self.broken, self.ended, self.told) = (true, true, true);
+                        pipes.give_back(self.pipe.take());
+                    }
                 }
             } else {
                 return Ok(Share::Done);
             }
         }
         // A pipe is two descriptors, and who is silent needs none.
-        let pipe = self.pipe.take();
-        if spare.len() < SPARE_PIPES {
-            spare.extend(pipe);
-        }
+        pipes.give_back(self.pipe.take());
         if self.ended && !self.told {
             stream::end(to);
             self.told = true;

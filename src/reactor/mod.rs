@@ -54,6 +54,7 @@ use self::family::Families;
 use self::files::Files;
 use self::follow::Follower;
 use self::forward::Forward;
+use self::links::Links;
 use self::place::Place;
 use self::probes::Probes;
 use self::proxies::Proxies;
@@ -250,6 +251,7 @@ impl Reactor {
             Role::Server => None,
             Role::Machine(_) | Role::Container(_) => syslog::listen(registry),
         };
+        let links = Links::new(poll.registry().try_clone()?, open_files.most());
         let mut reactor = Self {
             poll,
             signals,
@@ -270,7 +272,7 @@ impl Reactor {
             errands: Errands::default(),
             probes: Probes::default(),
             sockets: Sockets::default(),
-            proxies: Proxies::default(),
+            proxies: Proxies::new(links),
             said: Table::default(),
             successors: Table::default(),
             strangers: Table::default(),
@@ -321,6 +323,7 @@ impl Reactor {
             self.runs.next_look(),
             self.next_tick(),
             self.proxies.next_look(),
+            self.sockets.next_look(),
         ];
         self.alarm.arm(deadlines.into_iter().flatten().min())?;
         let busy = self.runs.is_busy()

@@ -11,9 +11,10 @@ use mio::event::Event as Readiness;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry};
 
-use super::links::{LinkId, Links, MOST_LINKS, News};
+use super::links::{LinkId, Links, News};
 use super::place::Place;
 use super::probes::describe;
+use super::sockets::Sockets;
 use super::{Reactor, command};
 use crate::engine::proxy::{Prospect, idle_until, prospect};
 use crate::engine::{Address, Command, ProxySpec, ServiceId, State, Time};
@@ -32,8 +33,11 @@ const STARVED: Duration = Duration::from_millis(100);
 /// Who may connect to a Unix socket of a proxy.
 const MODE: u32 = 0o666;
 
+/// Time between two lines of the log about that.
+const STARVED_TOLD: Duration = Duration::from_secs(10);
+
 /// All of them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Proxies {
     all: BTreeMap<Rc<str>, Proxy>,
     /// Those that are for a service, by its name.
@@ -49,6 +53,8 @@ pub(super) struct Proxies {
     restless: BTreeMap<Rc<str>, Time>,
     /// When to try again what failed for want of descriptors.
     starved: Option<Time>,
+    /// When that was told last.
+    starved_told: Option<Time>,
 }
 
 /// One of them.
@@ -93,6 +99,21 @@ pub(super) struct Account<'a> {
 }
 
 impl Proxies {
+    /// None yet.
+    pub(super) fn new(links: Links) -> Self {
+        Self {
+            all: BTreeMap::new(),
+            of_service: BTreeMap::new(),
+            entrances: Vec::new(),
+            links,
+            arrivals: Vec::new(),
+            noted: BTreeSet::new(),
+            restless: BTreeMap::new(),
+            starved: None,
+            starved_told: None,
+        }
+    }
+
     /// What is told of all of them, by name.
     pub(super) fn accounts(&self) -> impl Iterator<Item = Account<'_>> {
         self.all.values().map(|proxy| {
@@ -115,7 +136,7 @@ impl Proxies {
         &mut self,
         spec: ProxySpec,
         anyhow: bool,
-        registry: &Registry,
+        (sockets, registry): (&Sockets, &Registry),
     ) -> Result<(), String> {
         let known = self.all.get_mut(&spec.name);
         let before = known.map(|proxy| std::mem::take(&mut proxy.entrances));
@@ -125,6 +146,10 @@ impl Proxies {
             let known = before.iter().position(|open| open.address == *address);
             match known.map(|known| before.swap_remove(known)) {
                 Some(open) => entrances.push(open),
+                None if sockets.holds(address) || self.holds(address) => {
+                    let error = describe(&stream::in_use());
+                    wrong = wrong.or_else(|| Some(format!("listen {address}: {error}")));
+                }
                 None => match self.enter(&spec.name, address, registry) {
                     Ok(open) => entrances.push(open),
                     Err(error) => {
@@ -151,6 +176,12 @@ impl Proxies {
         }
         self.index();
         wrong.map_or(Ok(()), Err)
+    }
+
+    /// Does one of them listen there?
+    pub(super) fn holds(&self, address: &Address) -> bool {
+        let mut all = self.all.values().flat_map(|proxy| &proxy.entrances);
+        all.any(|entrance| entrance.address == *address)
     }
 
     /// Everything is as it was before a definition that could not be put in place.
@@ -200,6 +231,8 @@ impl Proxies {
 
     fn leave(&mut self, entrance: Entrance, registry: &Registry) {
         let _ = registry.deregister(&mut SourceFd(&entrance.socket.as_raw_fd()));
+        // A child on its way to its program may have it open still.
+        stream::end_both(&entrance.socket);
         self.entrances[entrance.place] = None;
         stream::remove(&entrance.address);
     }
@@ -250,7 +283,9 @@ impl Proxies {
 
     /// Clients may have come.
     pub(super) fn arrive(&mut self, place: usize) {
-        self.arrivals.push(place);
+        if !self.arrivals.contains(&place) {
+            self.arrivals.push(place);
+        }
     }
 
     /// A link has something to do.
@@ -289,7 +324,8 @@ impl Proxies {
     /// Is there something to do right away?
     #[must_use]
     pub(super) fn is_busy(&self) -> bool {
-        let arrivals = !self.arrivals.is_empty() && self.starved.is_none();
+        let admits = self.starved.is_none() && self.links.has_room();
+        let arrivals = !self.arrivals.is_empty() && admits;
         arrivals || self.links.is_busy() || !self.noted.is_empty()
     }
 
@@ -306,8 +342,8 @@ impl Proxies {
         self.noted.extend(names.cloned());
     }
 
-    /// Takes the clients that have come to an entrance. False: for want of descriptors not all.
-    fn admit(&mut self, place: usize, is_closing: bool, registry: &Registry) -> io::Result<bool> {
+    /// Takes the clients that have come to an entrance. Says whether there may be more.
+    fn admit(&mut self, place: usize, is_closing: bool) -> io::Result<bool> {
         let name = self.entrances.get(place).cloned().flatten();
         let Some(proxy) = name.as_ref().and_then(|name| self.all.get_mut(name)) else {
             return Ok(false);
@@ -316,6 +352,10 @@ impl Proxies {
             return Ok(false);
         };
         for _ in 0..CLIENTS_A_TURN {
+            // Who can't be served yet waits with the kernel.
+            if !self.links.has_room() && !is_closing {
+                return Ok(true);
+            }
             let client = match stream::accept(&entrance.socket) {
                 Ok(client) => client,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
@@ -324,11 +364,11 @@ impl Proxies {
                 Err(error) => return Err(error),
             };
             let taken = proxy.spec.single_connection && proxy.active > 0;
-            if is_closing || taken || self.links.count() >= MOST_LINKS {
+            if is_closing || taken {
                 continue;
             }
             let until = clock::now() + proxy.spec.connect_timeout;
-            let link = self.links.add(&proxy.spec.name, client, until, registry)?;
+            let link = self.links.add(&proxy.spec.name, client, until)?;
             proxy.waiting.push_back(link);
             proxy.active += 1;
             proxy.total += 1;
@@ -364,7 +404,7 @@ impl Proxies {
 
     /// Begins connections to the backend for those who wait: for one, as long as it is not known
     /// to accept.
-    fn connect(&mut self, name: &str, now: Time, registry: &Registry) {
+    fn connect(&mut self, name: &str, now: Time) {
         let Some(proxy) = self.all.get_mut(name) else {
             return;
         };
@@ -380,7 +420,7 @@ impl Proxies {
                 continue;
             }
             let begun = stream::connect(&proxy.spec.backend)
-                .and_then(|backend| self.links.connect(id, backend, registry));
+                .and_then(|backend| self.links.connect(id, backend));
             match begun {
                 Ok(()) => proxy.connecting.push_back(id),
                 Err(error) => return proxy.refused(id, error),
@@ -391,14 +431,16 @@ impl Proxies {
     }
 
     /// When somebody has to be looked after, or the service be stopped.
-    fn rest(&mut self, name: &str, idle: Option<Time>) {
+    fn rest(&mut self, name: &str, now: Time, idle: Option<Time>) {
         let Some(proxy) = self.all.get(name) else {
             return;
         };
         let queues = [&proxy.waiting, &proxy.connecting];
         let fronts = queues.into_iter().filter_map(|queue| queue.front());
         let fronts = fronts.filter_map(|id| self.links.waits_until(*id));
-        let tries = proxy.next_try.filter(|_| !proxy.waiting.is_empty());
+        // One that is due has to wait for something else.
+        let is_due = |at: &Time| *at <= now || proxy.waiting.is_empty();
+        let tries = proxy.next_try.filter(|at| !is_due(at));
         let next = fronts.chain(tries).chain(idle).min();
         match next {
             Some(next) => drop(self.restless.insert(Rc::clone(&proxy.spec.name), next)),
@@ -457,7 +499,8 @@ impl Reactor {
         }
         for spec in specs {
             let name = Rc::clone(&spec.name);
-            if let Err(error) = self.proxies.set(spec, true, registry) {
+            let beside = (&self.sockets, registry);
+            if let Err(error) = self.proxies.set(spec, true, beside) {
                 log::error!("proxy {name}: {error}");
             }
         }
@@ -491,15 +534,28 @@ impl Reactor {
     fn admit_clients(&mut self, now: Time) {
         let is_closing = self.supervisor.is_closing();
         for place in std::mem::take(&mut self.proxies.arrivals) {
-            match self.proxies.admit(place, is_closing, self.poll.registry()) {
+            // Each entrance has its share before the first one has another.
+            if self.proxies.starved.is_some() {
+                self.proxies.arrive(place);
+                continue;
+            }
+            match self.proxies.admit(place, is_closing) {
                 Ok(false) => {}
-                Ok(true) => self.proxies.arrivals.push(place),
+                Ok(true) => self.proxies.arrive(place),
                 Err(error) => {
-                    log::warn!("a proxy can't take a client: {error}");
-                    self.proxies.arrivals.push(place);
+                    self.proxies.arrive(place);
                     self.proxies.starved = Some(now + STARVED);
+                    self.tell_starved(&error, now);
                 }
             }
+        }
+    }
+
+    fn tell_starved(&mut self, error: &io::Error, now: Time) {
+        let told = &mut self.proxies.starved_told;
+        if told.is_none_or(|at| now.since(at) >= STARVED_TOLD) {
+            *told = Some(now);
+            log::warn!("clients of proxies have to wait: {}", describe(error));
         }
     }
 
@@ -527,7 +583,7 @@ impl Reactor {
         if idle.is_some_and(|at| at <= now) {
             self.stop_idle(name, now);
         }
-        self.proxies.rest(name, idle.filter(|at| *at > now));
+        self.proxies.rest(name, now, idle.filter(|at| *at > now));
     }
 
     /// Serves those who wait, or has the service start for them.
@@ -542,11 +598,11 @@ impl Reactor {
             // Somebody else may care for what has no service here.
             let expected = state.map_or(Prospect::Try, |state| prospect(state, proxy.asked));
             if !matches!(state, None | Some(State::Running { .. })) {
-                proxy.reached = false;
+                (proxy.reached, proxy.next_try, proxy.delay) = (false, None, FIRST_TRY);
             }
             match (expected, service) {
                 (Prospect::Try, _) => {
-                    return self.proxies.connect(name, now, self.poll.registry());
+                    return self.proxies.connect(name, now);
                 }
                 (Prospect::Start, Some(service)) => {
                     proxy.asked = true;
@@ -557,6 +613,8 @@ impl Reactor {
                     self.handle_inbox();
                 }
                 (Prospect::Hopeless, _) => {
+                    // Whoever comes next is another try.
+                    proxy.asked = false;
                     let count = self.proxies.expire(name, now, true);
                     return log::warn!(
                         "proxy {name}: {count} clients turned away: its service does not start"

@@ -194,7 +194,7 @@ impl Reactor {
         self.handle_inbox();
     }
 
-    fn hung_up(&mut self, client: ClientId) {
+    pub(super) fn hung_up(&mut self, client: ClientId) {
         self.clients.remove(client);
         self.stop_following(client);
         self.forget_tickets(client);

@@ -10,14 +10,18 @@ use mio::{Interest, Registry};
 use super::Reactor;
 use super::place::Place;
 use super::probes::describe;
+use super::proxies::Proxies;
 use crate::engine::spec::Program;
 use crate::engine::{Address, Event, ServiceId, SpawnError, State, Step, Table, Time};
 use crate::sys::{clock, stream};
 
-/// So many calls within this time, and a service does not take its connections: they are turned
-/// away, or it would be started without end.
-const CALLS_MOST: u32 = 10;
-const CALLS_SPAN: Duration = Duration::from_secs(10);
+/// So many calls within this time, and the next one has to wait: a service that ends without taking
+/// its connections would be started without end.
+const CALLS_MOST: u32 = 20;
+const CALLS_SPAN: Duration = Duration::from_secs(2);
+
+/// How long it waits.
+const CALLS_PAUSE: Duration = Duration::from_secs(1);
 
 /// Connections that are turned away at once.
 const TURNED_AWAY: usize = 4096;
@@ -35,6 +39,8 @@ pub(super) struct Sockets {
     called: Vec<ServiceId>,
     /// How often a service was called of late.
     calls: Table<(Time, u32)>,
+    /// Who is not called before this time.
+    paused: Vec<(ServiceId, Time)>,
 }
 
 #[derive(Debug)]
@@ -58,6 +64,7 @@ impl Sockets {
         &mut self,
         service: ServiceId,
         program: &Program,
+        proxies: &Proxies,
         registry: &Registry,
     ) -> Result<(), (usize, std::io::Error)> {
         let wanted = &program.sockets.listen;
@@ -72,6 +79,8 @@ impl Sockets {
             let known = before.iter().position(|open| open.address == *address);
             let open = match known {
                 Some(known) => Ok(before.swap_remove(known)),
+                // Our own are not connected to in order to see whether they are there.
+                None if self.holds(address) || proxies.holds(address) => Err(stream::in_use()),
                 None => stream::listen(address, mode).map(|socket| Open {
                     address: address.clone(),
                     socket,
@@ -90,6 +99,12 @@ impl Sockets {
             self.of.insert(service, now);
         }
         wrong.map_or(Ok(()), Err)
+    }
+
+    /// Is one of them there?
+    pub(super) fn holds(&self, address: &Address) -> bool {
+        let mut all = self.of.iter().flat_map(|(_, all)| all);
+        all.any(|open| open.address == *address)
     }
 
     fn close(&mut self, mut open: Open, registry: &Registry) {
@@ -152,6 +167,19 @@ impl Sockets {
         count >= CALLS_MOST
     }
 
+    /// When somebody's pause is over.
+    #[must_use]
+    pub(super) fn next_look(&self) -> Option<Time> {
+        self.paused.iter().map(|(_, until)| *until).min()
+    }
+
+    fn take_rested(&mut self, now: Time) -> Vec<ServiceId> {
+        let (rested, paused) = self.paused.iter().partition(|(_, until)| *until <= now);
+        self.paused = paused;
+        let rested: Vec<(ServiceId, Time)> = rested;
+        rested.into_iter().map(|(service, _)| service).collect()
+    }
+
     /// All go, and so do the files of those that have one.
     pub(super) fn close_all(&mut self) {
         for (_, open) in self.of.iter() {
@@ -169,7 +197,12 @@ impl Reactor {
             let Some(program) = service.spec().program() else {
                 continue;
             };
-            if let Err((place, error)) = self.sockets.open(id, program, registry) {
+            // One that runs goes on with those it has; a change counts from its next start.
+            let is_up = service.state().pid().is_some();
+            if is_up && self.sockets.of.get(id).is_some() {
+                continue;
+            }
+            if let Err((place, error)) = self.sockets.open(id, program, &self.proxies, registry) {
                 let address = &program.sockets.listen[place];
                 log::error!(
                     "{}: listen {address}: {}",
@@ -195,7 +228,7 @@ impl Reactor {
             item: u8::try_from(place).unwrap_or(u8::MAX),
         };
         let registry = self.poll.registry();
-        let opened = self.sockets.open(service, program, registry);
+        let opened = self.sockets.open(service, program, &self.proxies, registry);
         opened.map_err(|(place, error)| failed(place, &error))?;
         let all = self.sockets.of.get(service).into_iter().flatten();
         let passed = all.enumerate().map(|(place, open)| {
@@ -227,12 +260,22 @@ impl Reactor {
 
     /// Starts the services that somebody has connected to.
     pub(super) fn answer_calls(&mut self) {
+        let now = clock::now();
+        for service in self.sockets.take_rested(now) {
+            let found = self.supervisor.service(service);
+            if found.is_some_and(crate::engine::Service::awaits_call) {
+                self.sockets.watch(service, true, self.poll.registry());
+            }
+        }
         let mut called = std::mem::take(&mut self.sockets.called);
         called.sort_unstable();
         called.dedup();
         for service in called {
-            if self.sockets.is_called_too_often(service, clock::now()) {
-                self.turn_away(service, "it ends without taking them");
+            if self.sockets.is_called_too_often(service, now) {
+                let name = self.name(service);
+                log::warn!("{name}: called {CALLS_MOST} times in {CALLS_SPAN:?}; waits a moment");
+                self.sockets.watch(service, false, self.poll.registry());
+                self.sockets.paused.push((service, now + CALLS_PAUSE));
                 continue;
             }
             log::info!("{}: somebody connects", self.name(service));

@@ -49,14 +49,14 @@ impl Reactor {
         // What can't be listened on is not written down either.
         let before = self.proxies.spec(&name);
         self.proxies
-            .set(spec.clone(), false, self.poll.registry())
+            .set(spec.clone(), false, (&self.sockets, self.poll.registry()))
             .map_err(|error| failed(format!("proxy '{name}': {error}")))?;
-        if params.get("ephemeral") != Some(&Value::Bool(true))
-            && let Err(error) = self.files.write_proxy(&spec)
-        {
+        if params.get("ephemeral") == Some(&Value::Bool(true)) {
+            self.files.keep_proxy(&name);
+        } else if let Err(error) = self.files.write_proxy(&spec) {
             let registry = self.poll.registry();
             let undone = match before {
-                Some(before) => self.proxies.set(before, true, registry),
+                Some(before) => self.proxies.set(before, true, (&self.sockets, registry)),
                 None => {
                     self.proxies.delete(&name, registry);
                     Ok(())

@@ -152,6 +152,11 @@ pub(super) fn restart(params: &Value, scene: &Scene<'_>) -> Run {
 pub(super) fn kill(params: &Value, scene: &Scene<'_>) -> Run {
     let request = api::ServiceKill::read(params)?;
     let service = changed(scene.all, &request.name)?;
+    let found = scene.all.service(service);
+    if found.is_none_or(|found| found.state().pid().is_none()) {
+        let text = format!("service not running: {}", request.name);
+        return Err(Refusal::new(Code::Internal, text));
+    }
     let number = || {
         params
             .get("signal")

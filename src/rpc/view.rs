@@ -419,6 +419,7 @@ pub fn status(
         status_text: said.and_then(|said| said.status.clone()),
         doing: said.and_then(|said| Doing::named(said.doing?)),
         listen: listen(service.spec()),
+        awaits_connection: service.awaits_call().then_some(true),
         ephemeral: aside.is_ephemeral.then_some(true),
     }
 }

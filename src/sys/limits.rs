@@ -25,6 +25,12 @@ impl OpenFiles {
         Ok(Self { soft, hard })
     }
 
+    /// How many the server may have.
+    #[must_use]
+    pub const fn most(self) -> u64 {
+        self.hard
+    }
+
     /// Puts the old limit back: for a child between fork and exec, and before another program takes
     /// the server's place.
     ///

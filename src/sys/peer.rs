@@ -85,6 +85,12 @@ pub fn gid_of(name: &str) -> Option<u32> {
     Some(Group::from_name(name).ok()??.gid.as_raw())
 }
 
+/// The group of what the server makes.
+#[must_use]
+pub fn own_gid() -> u32 {
+    Gid::effective().as_raw()
+}
+
 /// Gives a file to a group.
 ///
 /// # Errors

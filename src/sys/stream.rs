@@ -67,8 +67,14 @@ fn clear(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         // A full queue is one that somebody has.
-        Ok(_) | Err(_) => Err(io::ErrorKind::AddrInUse.into()),
+        Ok(_) | Err(_) => Err(in_use()),
     }
+}
+
+/// Somebody listens there.
+#[must_use]
+pub fn in_use() -> io::Error {
+    io::Error::from_raw_os_error(nix::libc::EADDRINUSE)
 }
 
 fn open(address: &Address) -> nix::Result<OwnedFd> {
@@ -129,6 +135,26 @@ pub fn send_at_once(socket: &OwnedFd) {
 /// Tells the other side that nothing more comes.
 pub fn end(socket: &OwnedFd) {
     let _ = socket::shutdown(socket.as_raw_fd(), Shutdown::Write);
+}
+
+/// Ends it both ways, whoever else has it open.
+pub fn end_both(socket: &OwnedFd) {
+    let _ = socket::shutdown(socket.as_raw_fd(), Shutdown::Both);
+}
+
+/// Throws away what has come, up to about so many bytes. Says whether there may be more.
+pub fn discard(socket: &OwnedFd, most: usize) -> bool {
+    let mut buffer = [0; 16 << 10];
+    let mut left = most;
+    while left > 0 {
+        match nix::unistd::read(socket, &mut buffer) {
+            Ok(0) => return false,
+            Ok(count) => left = left.saturating_sub(count),
+            Err(nix::Error::EINTR) => {}
+            Err(_) => return false,
+        }
+    }
+    true
 }
 
 /// Does a call on it wait? All who have the socket share this.

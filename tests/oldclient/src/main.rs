@@ -2,8 +2,9 @@
 //! what came, or `error` and the message.
 //!
 //! `oldclient SOCKET handle` by the blocking handle, `oldclient SOCKET client` by the async client;
-//! `handle-proxies` and `client-proxies` for those about proxies; `newer` where services have what
-//! 0.3.9 did not know. The services it speaks of are those of `tests/old_client.rs`.
+//! `handle-proxies` and `client-proxies` for those about proxies; `newer` where files say, and
+//! `failures` where services come to, what 0.3.9 did not know. The services it speaks of are those
+//! of `tests/old_client.rs`.
 
 use serde_json::json;
 use zinit::client::client::{LogLevel, ServiceConfig, XinetConfig};
@@ -103,7 +104,7 @@ fn proxy(socket: &str) -> XinetConfig {
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let [socket, api] = words.as_slice() else {
-        panic!("oldclient SOCKET handle|client|handle-proxies|client-proxies|newer");
+        panic!("oldclient SOCKET handle|client|handle-proxies|client-proxies|newer|failures");
     };
     match api.as_str() {
         "handle" => by_handle(socket, false),
@@ -111,6 +112,7 @@ fn main() {
         "handle-proxies" => by_handle(socket, true),
         "client-proxies" => by_client(socket, true),
         "newer" => newer(socket),
+        "failures" => failures(socket),
         other => panic!("no mode: {other}"),
     }
 }
@@ -132,15 +134,21 @@ fn by_handle(socket: &str, only_proxies: bool) {
     every_method!(handle, as_it_is, as_it_is);
 }
 
-/// What the old types have no place for.
+/// Services whose files say what 0.3.9 did not know.
 fn newer(socket: &str) {
     let handle = ZinitHandle::with_socket_unchecked(socket).expect("a handle");
-    call!("status of a failed hook", handle.status("hooked"));
-    call!("status_full of a failed hook", handle.status_full("hooked"));
-    call!("list_full with a failed hook", handle.list_full());
     call!("service_get of a later readiness", handle.service_get("readied"));
     call!("service_get of words", handle.service_get("words"));
     call!("service_get of a range", handle.service_get("range"));
+    call!("status of a failed hook", handle.status("hooked"));
+}
+
+/// Services that failed as no service of 0.3.9 did.
+fn failures(socket: &str) {
+    let handle = ZinitHandle::with_socket_unchecked(socket).expect("a handle");
+    call!("status_full of an early end", handle.status_full("early"));
+    call!("status_full of a failed hook", handle.status_full("hooked"));
+    call!("list_full with both", handle.list_full());
 }
 
 fn by_client(socket: &str, only_proxies: bool) {

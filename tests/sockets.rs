@@ -1,0 +1,133 @@
+//! Sockets that the server opens for a service (`[socket]`), as the programs behind them and the
+//! clients in front of them see it.
+
+#[path = "common/sandbox.rs"]
+mod sandbox;
+
+use std::fs;
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use sandbox::{PATIENCE, Sandbox, python, wait_until};
+use serde_json::{Value, json};
+
+/// Looks at what it is given, takes as many connections as it is told to, says what it saw to each
+/// of them, and ends.
+const PROGRAM: &str = r#"
+import fcntl, os, socket, sys
+count = int(os.environ["LISTEN_FDS"])
+assert int(os.environ["LISTEN_PID"]) == os.getpid()
+names = os.environ.get("LISTEN_FDNAMES", "")
+fds = sorted(int(fd) for fd in os.listdir("/proc/self/fd") if os.path.exists("/proc/self/fd/" + fd))
+blocks = all(not fcntl.fcntl(3 + i, fcntl.F_GETFL) & os.O_NONBLOCK for i in range(count))
+listener = socket.socket(fileno=3)
+for _ in range(int(sys.argv[1])):
+    client, _ = listener.accept()
+    client.sendall(f"{os.getpid()} {count} {names} {fds} {blocks}".encode())
+    client.close()
+"#;
+
+/// The service `taker`, which takes so many connections in a run; its file's other lines.
+fn taker(sandbox: &Sandbox, connections: u32, socket: &str, more: &str) -> bool {
+    let Some(python) = python() else {
+        println!("skipped: there is no Python");
+        return false;
+    };
+    fs::write(sandbox.path("taker.py"), PROGRAM).unwrap();
+    let exec = json!([python, sandbox.path("taker.py"), connections.to_string()]);
+    let listen = json!([format!("unix:{}", sandbox.text("door"))]);
+    sandbox.service(
+        "taker",
+        &format!("exec = {exec}\n{more}\n[socket]\nlisten = {listen}\n{socket}"),
+    );
+    true
+}
+
+/// What the program says to one client; empty if it is turned away.
+fn ask(path: &Path) -> String {
+    let mut client = UnixStream::connect(path).expect("the socket is open");
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut said = String::new();
+    match client.read_to_string(&mut said) {
+        Ok(_) => said,
+        Err(error) => format!("{said}: {error}"),
+    }
+}
+
+/// The program finds its sockets from descriptor 3 on, and nothing else.
+#[test]
+fn the_program_finds_its_sockets_and_nothing_else() {
+    let mut sandbox = Sandbox::new();
+    if !taker(&sandbox, 1000, "names = [\"front\"]\nmode = \"0640\"", "") {
+        return;
+    }
+    sandbox.start();
+    sandbox.await_running("taker");
+    let pid = sandbox.pid("taker");
+    let door = sandbox.path("door");
+    assert_eq!(ask(&door), format!("{pid} 1 front [0, 1, 2, 3] True"));
+    let mode = fs::metadata(&door).unwrap().permissions().mode() & 0o777;
+    assert_eq!(format!("{mode:o}"), "640");
+    sandbox.ask("service.delete", json!({"name": "taker"}));
+    assert!(!door.exists());
+}
+
+/// Restarted again and again, a service is always to be reached.
+#[test]
+fn nobody_is_refused_while_it_restarts() {
+    let mut sandbox = Sandbox::new();
+    if !taker(&sandbox, 1000, "", "") {
+        return;
+    }
+    sandbox.start();
+    for _ in 0..10 {
+        sandbox.await_running("taker");
+        let before = sandbox.pid("taker");
+        sandbox.ask("service.restart", json!({"name": "taker"}));
+        // One that the old process took at its end hears nothing, and comes again.
+        let is_served = wait_until(|| ask(&sandbox.path("door")).contains(" 1 "));
+        assert!(is_served, "{}", sandbox.log());
+        sandbox.wait_other_pid("taker", before);
+    }
+    sandbox.stop();
+    assert!(!sandbox.path("door").exists());
+}
+
+/// The first connection starts it, and so does the next one after its end; a stop is final.
+#[test]
+fn a_connection_starts_it_again() {
+    let mut sandbox = Sandbox::new();
+    if !taker(&sandbox, 1, "activation = true", "") {
+        return;
+    }
+    sandbox.start();
+    assert_eq!(sandbox.pid("taker"), 0);
+    let mut pids = Vec::new();
+    for _ in 0..3 {
+        pids.push(ask(&sandbox.path("door")));
+        assert!(wait_until(|| sandbox.pid("taker") == 0));
+    }
+    pids.dedup();
+    assert_eq!(pids.len(), 3, "{pids:?}");
+    // Now that it is stopped, they wait for whoever starts it.
+    sandbox.done("service.stop", "taker");
+    let waits = UnixStream::connect(sandbox.path("door")).unwrap();
+    sandbox.ask("service.reload", Value::Null);
+    assert_eq!(sandbox.pid("taker"), 0);
+    drop(waits);
+}
+
+/// One that takes a connection in each run, and ends, is no storm: each of its clients is served.
+#[test]
+fn a_run_for_each_connection_is_no_storm() {
+    let mut sandbox = Sandbox::new();
+    if !taker(&sandbox, 1, "activation = true", "") {
+        return;
+    }
+    sandbox.start();
+    let said: Vec<String> = (0..15).map(|_| ask(&sandbox.path("door"))).collect();
+    let served = said.iter().filter(|said| said.contains(" 1 ")).count();
+    assert_eq!(served, 15, "{said:#?}");
+}
