@@ -161,7 +161,7 @@ fn waiting_for_a_start_takes_no_processor_time() {
     fs::write(sandbox.path("go"), "").unwrap();
     sandbox.done("service.start", "slow");
     assert_eq!(dial_at(&port).read(&mut [0]).ok(), Some(0), "turned away");
-    assert!(sandbox.log().contains("Connection refused"));
+    assert!(wait_until(|| sandbox.log().contains("Connection refused")));
     set(30);
     fs::remove_file(sandbox.path("go")).unwrap();
     sandbox.done("service.stop", "slow");

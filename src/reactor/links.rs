@@ -10,7 +10,7 @@ use mio::{Interest, Registry};
 
 use super::place::Place;
 use crate::engine::Time;
-use crate::sys::splice::{Moved, Pipe};
+use crate::sys::splice::{FULL_BYTES, Moved, Pipe};
 use crate::sys::stream;
 
 /// Connections of all proxies together, where there are descriptors for as many.
@@ -32,6 +32,8 @@ pub(super) struct Links {
     most_pipes: usize,
     /// Pipes that there are.
     made: usize,
+    /// Somebody else may have the sockets open too.
+    pub(super) is_shared: bool,
     slots: Vec<Option<Link>>,
     free: Vec<usize>,
     pipes: Vec<Pipe>,
@@ -69,6 +71,10 @@ struct Flow {
     ended: bool,
     /// The receiver knows.
     told: bool,
+    /// The receiver's last bit waits for more.
+    corked: bool,
+    /// The sender had more than went into the pipe at once.
+    more: bool,
     /// The receiver takes nothing any more; what still comes for it is thrown away.
     broken: bool,
     moved: u64,
@@ -144,6 +150,7 @@ impl Links {
             most: (descriptors / 4).clamp(1, MOST_LINKS),
             most_pipes: (descriptors / 16).max(2),
             made: 0,
+            is_shared: false,
             slots: Vec::new(),
             free: Vec::new(),
             pipes: Vec::new(),
@@ -186,26 +193,36 @@ impl Links {
             backend: None,
             is_open: false,
             until,
-            up: Flow::default(),
-            down: Flow::default(),
+            // Who connects has something to say, as a rule, and takes an answer.
+            up: Flow {
+                readable: true,
+                ..Flow::default()
+            },
+            down: Flow {
+                writable: true,
+                ..Flow::default()
+            },
         });
         let serial = self.serial;
         Ok(LinkId { slot, serial })
     }
 
-    /// Gives it the connection to its backend that was begun.
+    /// Gives it the connection to its backend that was begun. Says whether the backend has accepted
+    /// already.
     ///
     /// # Errors
     /// If it can't be polled.
-    pub(super) fn connect(&mut self, id: LinkId, backend: OwnedFd) -> std::io::Result<()> {
-        if self.at(id).is_some() {
-            stream::send_at_once(&backend);
-            register(&backend, id.slot * 2 + 1, &self.registry)?;
-        }
+    pub(super) fn connect(&mut self, id: LinkId, backend: OwnedFd) -> std::io::Result<bool> {
+        stream::send_at_once(&backend);
+        register(&backend, id.slot * 2 + 1, &self.registry)?;
+        let is_open = stream::is_connected(&backend);
         if let Some(link) = self.at(id) {
             link.backend = Some(backend);
+            link.is_open = is_open;
+            link.up.writable = is_open;
+            self.busy.extend(Some(id.slot).filter(|_| is_open));
         }
-        Ok(())
+        Ok(is_open)
     }
 
     /// Something has happened to one side of a link.
@@ -329,8 +346,9 @@ impl Links {
     /// Lets a socket go. A child on its way to its program may have it open still, so that closing
     /// it would neither tell the other side nor end the events of it.
     fn part(&self, socket: Option<OwnedFd>) {
-        if let Some(socket) = socket {
-            let _ = self.registry.deregister(&mut SourceFd(&socket.as_raw_fd()));
+        if let Some(socket) = socket.filter(|_| self.is_shared) {
+            let number = socket.as_raw_fd();
+            let _ = self.registry.deregister(&mut SourceFd(&number));
             stream::end_both(&socket);
         }
     }
@@ -414,14 +432,20 @@ impl Flow {
                     return Ok(Share::Starved);
                 };
                 match pipe.fill(from) {
-                    Moved::Bytes(count) => left = left.saturating_sub(count),
+                    Moved::Bytes(count) => {
+                        left = left.saturating_sub(count);
+                        self.more = count >= FULL_BYTES;
+                    }
                     Moved::Nothing => self.readable = false,
                     Moved::End => self.ended = true,
                     Moved::Broken => return Err(()),
                 }
             } else if let Some(pipe) = self.pipe.as_mut().filter(|_| self.writable) {
-                match pipe.drain(to) {
-                    Moved::Bytes(count) => self.moved += count as u64,
+                match pipe.drain(to, self.more) {
+                    Moved::Bytes(count) => {
+                        self.moved += count as u64;
+                        self.corked = self.more;
+                    }
                     Moved::Nothing => self.writable = false,
                     Moved::End | Moved::Broken => {
                         (self.broken, self.ended, self.told) = (true, true, true);
@@ -431,6 +455,10 @@ impl Flow {
             } else {
                 return Ok(Share::Done);
             }
+        }
+        if self.corked && !self.ended {
+            self.corked = false;
+            stream::send_at_once(to);
         }
         // A pipe is two descriptors, and who is silent needs none.
         pipes.give_back(self.pipe.take());

@@ -338,6 +338,7 @@ impl Reactor {
             other => other?,
         }
         self.families.stale();
+        self.proxies.links.is_shared = self.runs.is_exec_pending();
         self.deeds_left = self.deeds_a_turn();
         let mut dead = std::mem::take(&mut self.more_dead);
         let mut signalled = false;

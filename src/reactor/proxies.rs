@@ -422,7 +422,8 @@ impl Proxies {
             let begun = stream::connect(&proxy.spec.backend)
                 .and_then(|backend| self.links.connect(id, backend));
             match begun {
-                Ok(()) => proxy.connecting.push_back(id),
+                Ok(false) => proxy.connecting.push_back(id),
+                Ok(true) => (proxy.reached, proxy.delay, proxy.error) = (true, FIRST_TRY, None),
                 Err(error) => return proxy.refused(id, error),
             }
         }
@@ -517,9 +518,7 @@ impl Reactor {
         let due = proxies.restless.iter().filter(|(_, at)| **at <= now);
         let due: Vec<_> = due.map(|(name, _)| Rc::clone(name)).collect();
         proxies.noted.extend(due);
-        for news in proxies.links.take_busy() {
-            proxies.hear(news);
-        }
+        proxies.links.is_shared = self.runs.is_exec_pending();
         if proxies.starved.is_none() {
             self.admit_clients(now);
         }
@@ -528,6 +527,11 @@ impl Reactor {
         }
         for name in std::mem::take(&mut self.proxies.noted) {
             self.look_after(&name, now);
+        }
+        // Whoever has been connected just now begins in the same turn.
+        self.proxies.links.is_shared = self.runs.is_exec_pending();
+        for news in self.proxies.links.take_busy() {
+            self.proxies.hear(news);
         }
     }
 

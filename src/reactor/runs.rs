@@ -40,6 +40,8 @@ pub(super) struct Runs {
     pub(super) pipes: Vec<Option<Pipe>>,
     /// Places in `pipes` that hold none.
     pub(super) free: Vec<usize>,
+    /// Children that are on their way to their programs.
+    execs: usize,
     /// Pipes that may hold more than was read in this turn.
     pub(super) busy: Vec<usize>,
     pub(super) slate: Slate,
@@ -102,6 +104,14 @@ pub(super) enum Use {
 }
 
 impl Use {
+    /// Does it tell of an exec?
+    fn is_exec(&self) -> bool {
+        match self {
+            Self::Exec(..) | Self::ErrandExec(..) => true,
+            Self::Output(..) | Self::Ready(..) | Self::Notify(_) | Self::Quiet(..) => false,
+        }
+    }
+
     fn number(&self) -> i32 {
         match self {
             Self::Exec(_, reader)
@@ -127,6 +137,7 @@ impl Runs {
             runs: Table::default(),
             pipes: Vec::new(),
             free: Vec::new(),
+            execs: 0,
             busy: Vec::new(),
             slate,
             environment: Environment::new(is_private),
@@ -320,6 +331,7 @@ impl Runs {
                     true,
                 ));
             }
+            self.execs += usize::from(use_.is_exec());
             self.pipes[slot] = Some(Pipe {
                 service,
                 name: Rc::clone(name),
@@ -515,11 +527,18 @@ impl Runs {
 
     pub(super) fn close(&mut self, slot: usize) {
         if let Some(pipe) = self.pipes[slot].take() {
+            self.execs -= usize::from(pipe.use_.is_exec());
             self.free.push(slot);
             if let Some(run) = self.runs.get_mut(pipe.service) {
                 run.pipes.retain(|known| *known != slot);
             }
         }
+    }
+
+    /// Is a child on its way to its program? It has all descriptors that were open when it was made.
+    #[must_use]
+    pub(super) fn is_exec_pending(&self) -> bool {
+        self.execs > 0
     }
 
     /// The PATH a program is looked for in.

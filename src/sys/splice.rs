@@ -11,6 +11,9 @@ use nix::unistd::pipe2;
 /// What a pipe may hold, if the kernel allows for it (`F_SETPIPE_SZ`, `fcntl(2)`).
 const PIPE_BYTES: i32 = 256 << 10;
 
+/// The same; a pipe that took so much at once has left more behind, as a rule.
+pub const FULL_BYTES: usize = 256 << 10;
+
 /// A pipe between two sockets.
 #[derive(Debug)]
 pub struct Pipe {
@@ -57,16 +60,18 @@ impl Pipe {
     /// Takes in what a socket has; the pipe has to be empty.
     pub fn fill(&mut self, from: &OwnedFd) -> Moved {
         debug_assert!(self.is_empty(), "a full pipe looks like a silent socket");
-        let moved = splice(from, &self.writer, PIPE_BYTES.unsigned_abs() as usize);
+        let moved = splice(from, &self.writer, FULL_BYTES, 0);
         if let Moved::Bytes(count) = moved {
             self.held = count;
         }
         moved
     }
 
-    /// Gives a socket what is in it.
-    pub fn drain(&mut self, to: &OwnedFd) -> Moved {
-        let moved = splice(&self.reader, to, self.held);
+    /// Gives a socket what is in it. It is told that `more` comes, so that it need not send the last
+    /// bit of this by itself.
+    pub fn drain(&mut self, to: &OwnedFd, more: bool) -> Moved {
+        let more = if more { libc::SPLICE_F_MORE } else { 0 };
+        let moved = splice(&self.reader, to, self.held, more);
         if let Moved::Bytes(count) = moved {
             self.held -= count;
         }
@@ -74,7 +79,7 @@ impl Pipe {
     }
 }
 
-fn splice(from: &OwnedFd, to: &OwnedFd, most: usize) -> Moved {
+fn splice(from: &OwnedFd, to: &OwnedFd, most: usize, more: libc::c_uint) -> Moved {
     loop {
         // SAFETY: both descriptors are open, and neither place in them is given.
         let moved = unsafe {
@@ -84,7 +89,7 @@ fn splice(from: &OwnedFd, to: &OwnedFd, most: usize) -> Moved {
                 to.as_raw_fd(),
                 ptr::null_mut(),
                 most,
-                libc::SPLICE_F_MOVE | libc::SPLICE_F_NONBLOCK,
+                libc::SPLICE_F_MOVE | libc::SPLICE_F_NONBLOCK | more,
             )
         };
         return match usize::try_from(moved) {

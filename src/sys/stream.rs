@@ -8,6 +8,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     self, AddressFamily, Backlog, Shutdown, SockFlag, SockProtocol, SockType, SockaddrStorage,
     UnixAddr, accept4, getsockopt, setsockopt, sockopt,
@@ -114,6 +115,14 @@ pub fn connect(address: &Address) -> io::Result<OwnedFd> {
         Ok(()) | Err(nix::Error::EINPROGRESS) => Ok(socket),
         Err(errno) => Err(errno.into()),
     }
+}
+
+/// Is there a connection already? On one machine there is, as a rule, as soon as it is begun.
+#[must_use]
+pub fn is_connected(socket: &OwnedFd) -> bool {
+    let mut polled = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
+    let ready = poll(&mut polled, PollTimeout::ZERO);
+    ready == Ok(1) && polled[0].revents() == Some(PollFlags::POLLOUT)
 }
 
 /// What became of a connection that was begun.
