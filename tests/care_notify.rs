@@ -337,8 +337,9 @@ fn a_start_can_be_extended() {
 fn a_stop_can_be_extended() {
     let mut sandbox = Sandbox::new();
     let body = format!("{NOTIFY}\n[lifecycle]\nstop_timeout_ms = 800");
-    let asks = "notify('READY=1'); signal.signal(signal.SIGTERM, lambda *_: \
-                (notify('EXTEND_TIMEOUT_USEC=600000000', 'STOPPING=1'), tell('asked')))";
+    let asks = "signal.signal(signal.SIGTERM, lambda *_: \
+                (notify('EXTEND_TIMEOUT_USEC=600000000', 'STOPPING=1'), tell('asked'))); \
+                notify('READY=1')";
     let deaf = "signal.signal(signal.SIGTERM, signal.SIG_IGN); notify('READY=1')";
     if !puppet(&sandbox, "patient", asks, &body) || !puppet(&sandbox, "control", deaf, &body) {
         return;
