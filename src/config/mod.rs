@@ -59,7 +59,7 @@ pub use store::{remove, sync, write};
 pub use syslog::{SyslogLine, syslog_line, to_syslog};
 pub use template::{instance, is_template, template_of};
 pub use text::to_toml;
-pub use xinet::{ProxyError, proxy_from_value, write_proxy};
+pub use xinet::{ProxyError, proxy_from_value, proxy_path, write_proxy};
 
 use crate::engine::spec::Class;
 use crate::engine::{ProxySpec, Spec};

@@ -90,7 +90,7 @@ fn proxy_to_toml(spec: &ProxySpec) -> String {
 }
 
 /// The file of a proxy in this directory. Services have the plain names there.
-fn proxy_path(dir: &Path, name: &str) -> PathBuf {
+pub fn proxy_path(dir: &Path, name: &str) -> PathBuf {
     dir.join(format!("{name}.xinet.toml"))
 }
 

@@ -317,6 +317,7 @@ impl Files {
     /// # Errors
     /// With one sentence, if it can't be written; the old file is as it was.
     pub(super) fn write_proxy(&mut self, spec: &ProxySpec) -> Result<(), String> {
+        self.check_proxy(&spec.name)?;
         let dir = &self.dirs.services;
         let written = std::fs::create_dir_all(dir).and_then(|()| config::write_proxy(dir, spec));
         let path = written.map_err(|error| {
@@ -332,11 +333,31 @@ impl Files {
         Ok(())
     }
 
+    /// A proxy of the machine itself is not written to, and none takes the file of a service.
+    fn check_proxy(&self, name: &str) -> Result<(), String> {
+        let known = self.proxies.get(name);
+        let dir = known.and_then(|path| path.parent());
+        if self.dirs.system.is_some() && dir == self.dirs.system.as_deref() {
+            return Err(format!(
+                "proxy '{name}' belongs to the system; change its file and reload"
+            ));
+        }
+        let path = config::proxy_path(&self.dirs.services, name);
+        match self.paths.iter().find(|(_, known)| **known == path) {
+            Some((service, _)) => Err(format!(
+                "{} is the file of service '{service}'",
+                path.display()
+            )),
+            None => Ok(()),
+        }
+    }
+
     /// Deletes the file of a proxy, if it has one.
     ///
     /// # Errors
     /// With one sentence; the file is as it was.
     pub(super) fn delete_proxy(&mut self, name: &str) -> Result<(), String> {
+        self.check_proxy(name)?;
         self.ephemeral_proxies.remove(name);
         let Some(path) = self.proxies.get(name) else {
             return Ok(());
@@ -354,6 +375,10 @@ impl Files {
     pub(super) fn write(&mut self, spec: &Spec) -> Result<PathBuf, (PathBuf, io::Error)> {
         let dir = &self.dirs.services;
         let wanted = dir.join(format!("{}.toml", spec.name));
+        if self.proxies.values().any(|known| *known == wanted) {
+            let text = "it is the file of a proxy";
+            return Err((wanted, io::Error::new(io::ErrorKind::AlreadyExists, text)));
+        }
         // A machine or a container may have begun without one.
         let path = std::fs::create_dir_all(dir)
             .and_then(|()| config::write(dir, spec))

@@ -27,13 +27,16 @@ impl Peer {
     /// As `getsockopt(2)`.
     pub fn of(socket: &impl AsFd) -> nix::Result<Self> {
         let known = getsockopt(&socket.as_fd(), sockopt::PeerCredentials)?;
-        let mut gids = supplementary(socket);
-        gids.push(known.gid());
-        Ok(Self {
+        let mut peer = Self {
             pid: known.pid(),
             uid: known.uid(),
-            gids,
-        })
+            gids: vec![known.gid()],
+        };
+        // Nobody asks for the groups of who may do everything.
+        if !peer.is_master() {
+            peer.gids.extend(supplementary(socket));
+        }
+        Ok(peer)
     }
 
     /// May he do what the server itself may?
