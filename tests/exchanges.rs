@@ -20,7 +20,7 @@
 //!
 //! ```text
 //! <u64> <pid> <number> <bool> <text> <any>     a value of that kind; a pid is not 0, a text not ""
-//! <version> <dir> <port> <port2>               what they are in this run
+//! <version> <dir> <port> <port2> <port3>       what they are in this run
 //! "killed by <text> (<u64>)"                   and the same inside a string
 //! {"name":"alpha",...}  ["alpha",...]          there may be more
 //! ```
@@ -140,7 +140,7 @@ const KIDS: &str = "sleep 1000 & a=$!; sleep 1001 & for pid in $a $!; do \
                     echo up; wait";
 
 /// The services that the exchanges speak of. A process outside listens on `port`, which `ext` wants
-/// and `hc` asks about; on `port2` listens nobody.
+/// and `hc` asks about; on `port2`, which `full` asks about, listens nobody; `port3` nobody speaks of.
 fn services(sandbox: &Sandbox, port: u16, port2: u16) {
     let once = "restart = \"never\"";
     let program = |name: &str, exec: &str, more: &str| {
@@ -229,7 +229,9 @@ fn play(name: &str) {
     let port = listener.local_addr().unwrap().port();
     let free = TcpListener::bind("127.0.0.1:0").unwrap();
     let port2 = free.local_addr().unwrap().port();
-    drop(free);
+    let unused = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port3 = unused.local_addr().unwrap().port();
+    drop((free, unused));
     let mut sandbox = Sandbox::new();
     services(&sandbox, port, port2);
     sandbox.start();
@@ -239,6 +241,7 @@ fn play(name: &str) {
         ("dir", dir),
         ("port", port.to_string()),
         ("port2", port2.to_string()),
+        ("port3", port3.to_string()),
     ];
     let mut play = Play {
         sandbox,
