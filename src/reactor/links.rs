@@ -71,6 +71,8 @@ struct Flow {
     ended: bool,
     /// The receiver knows.
     told: bool,
+    /// The kernel tells when the receiver has room again.
+    awaits_room: bool,
     /// The receiver's last bit waits for more.
     corked: bool,
     /// The sender had more than went into the pipe at once.
@@ -181,7 +183,7 @@ impl Links {
         if slot == self.slots.len() {
             self.slots.push(None);
         }
-        if let Err(error) = register(&client, slot * 2, &self.registry) {
+        if let Err(error) = register(&client, slot * 2, false, &self.registry) {
             self.free.push(slot);
             return Err(error);
         }
@@ -214,12 +216,12 @@ impl Links {
     /// If it can't be polled.
     pub(super) fn connect(&mut self, id: LinkId, backend: OwnedFd) -> std::io::Result<bool> {
         stream::send_at_once(&backend);
-        register(&backend, id.slot * 2 + 1, &self.registry)?;
         let is_open = stream::is_connected(&backend);
+        register(&backend, id.slot * 2 + 1, !is_open, &self.registry)?;
         if let Some(link) = self.at(id) {
             link.backend = Some(backend);
             link.is_open = is_open;
-            link.up.writable = is_open;
+            (link.up.writable, link.up.awaits_room) = (is_open, !is_open);
             self.busy.extend(Some(id.slot).filter(|_| is_open));
         }
         Ok(is_open)
@@ -276,6 +278,13 @@ impl Links {
         };
         let up = link.up.run(&link.client, backend, &mut pipes);
         let down = link.down.run(backend, &link.client, &mut pipes);
+        let sides = [(slot * 2 + 1, backend), (slot * 2, &link.client)];
+        for (flow, (place, to)) in [&mut link.up, &mut link.down].into_iter().zip(sides) {
+            // Only who has been full once is asked about room: others wake nobody for it.
+            if !flow.writable && !flow.awaits_room {
+                flow.awaits_room = await_room(to, place, &self.registry).is_ok();
+            }
+        }
         match (up, down) {
             (Ok(more_up), Ok(more_down)) => {
                 if link.up.told && link.down.told {
@@ -393,10 +402,25 @@ impl Links {
     }
 }
 
-fn register(socket: &OwnedFd, place: usize, registry: &Registry) -> std::io::Result<()> {
+fn register(
+    socket: &OwnedFd,
+    place: usize,
+    awaits_room: bool,
+    registry: &Registry,
+) -> std::io::Result<()> {
+    let token = Place::Link(place).token();
+    let interest = if awaits_room {
+        Interest::READABLE | Interest::WRITABLE
+    } else {
+        Interest::READABLE
+    };
+    registry.register(&mut SourceFd(&socket.as_raw_fd()), token, interest)
+}
+
+fn await_room(socket: &OwnedFd, place: usize, registry: &Registry) -> std::io::Result<()> {
     let token = Place::Link(place).token();
     let both = Interest::READABLE | Interest::WRITABLE;
-    registry.register(&mut SourceFd(&socket.as_raw_fd()), token, both)
+    registry.reregister(&mut SourceFd(&socket.as_raw_fd()), token, both)
 }
 
 impl Flow {
