@@ -1,6 +1,8 @@
 //! Proxies (`xinet.*`) against the real server: who comes while a service is down or on its way, what
 //! goes through, what it costs, and what becomes of it when definitions change or descriptors run out.
 
+#[path = "common/dial.rs"]
+mod dial;
 #[path = "common/sandbox.rs"]
 mod sandbox;
 
@@ -17,75 +19,6 @@ use serde_json::{Value, json};
 
 /// A service that has nothing to do with the backend: the tests listen there themselves.
 const WAITS: &str = "exec = [\"sleep\", \"1000\"]\nstatus = \"stop\"";
-
-/// A port that nobody has.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    listener.local_addr().unwrap().port()
-}
-
-/// A client that does not wait without end.
-fn dial(port: u16) -> TcpStream {
-    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("the proxy listens");
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.set_write_timeout(Some(PATIENCE)).unwrap();
-    stream
-}
-
-/// The same at a file.
-fn dial_at(path: &Path) -> UnixStream {
-    let stream = UnixStream::connect(path).expect("the proxy listens");
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.set_write_timeout(Some(PATIENCE)).unwrap();
-    stream
-}
-
-/// Sends back what comes, from each client in a thread of its own. It ends with the test.
-fn echo(listener: TcpListener) {
-    thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            thread::spawn(move || {
-                let mut back = stream.try_clone().unwrap();
-                let _ = std::io::copy(&mut &stream, &mut back);
-                let _ = stream.shutdown(Shutdown::Write);
-            });
-        }
-    });
-}
-
-/// A backend that sends back what comes; its address.
-fn echoes() -> String {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let port = listener.local_addr().unwrap().port();
-    echo(listener);
-    format!("tcp:127.0.0.1:{port}")
-}
-
-/// Says a word, ends, and reads all that comes back.
-fn exchange(mut stream: TcpStream, word: &str) -> String {
-    let sent = stream.write_all(word.as_bytes());
-    let sent = sent.and_then(|()| stream.shutdown(Shutdown::Write));
-    let mut back = String::new();
-    let read = sent.and_then(|()| stream.read_to_string(&mut back));
-    match read {
-        Ok(_) => back,
-        Err(error) => format!("{back}: {error}"),
-    }
-}
-
-/// What is told of one proxy.
-fn account(sandbox: &Sandbox, name: &str) -> Value {
-    let all = sandbox.ask("xinet.status_all", Value::Null);
-    let mut all = all.as_array().unwrap().iter();
-    let found = all.find(|one| one["name"] == name);
-    found.expect("the proxy is told of").clone()
-}
-
-/// Waits until so many clients are with a proxy.
-fn await_active(sandbox: &Sandbox, name: &str, count: u64) {
-    let active = || account(sandbox, name)["active_connections"].clone();
-    assert!(wait_until(|| active() == count), "{} active", active());
-}
 
 /// Processor time of the server so far, in ticks of a hundredth of a second.
 fn used(sandbox: &Sandbox) -> i32 {
