@@ -304,7 +304,6 @@ fn a_mode_taken_out_of_the_file_is_taken_back() {
 
 /// A mode is understood as TOML writes such numbers, too: never is it one that lets others in.
 #[test]
-#[ignore = "0o660 is read as the decimal number 432, and that as octal"]
 fn a_mode_as_a_number_of_toml_is_that_mode_or_none() {
     for text in ["0o660", "432"] {
         let sandbox = with_access(&format!("socket_mode = {text}\n"));

@@ -626,9 +626,8 @@ const HOOKED: &str =
 #[ignore = "make test-old-client"]
 fn calls_about_newer_failures() {
     let old = old();
-    // 0.3.9 knew all of this file, and called its end an exit.
-    let probe = "[health]\ntype = \"exec\"\ntarget = \"false\"";
-    let early = format!("exec = \"exit 0\"\n[lifecycle]\nrestart = \"never\"\n{probe}");
+    let notify = "[readiness]\ntype = \"notify\"";
+    let early = format!("exec = \"exit 0\"\n[lifecycle]\nrestart = \"never\"\n{notify}");
     old.sandbox.service("early", &early);
     old.sandbox.service("hooked", HOOKED);
     old.sandbox.ask("service.reload", serde_json::Value::Null);

@@ -397,7 +397,6 @@ fn an_ephemeral_proxy_lives_as_long_as_the_server() {
 
 /// The file of a proxy is called as the one of a service might be: neither takes the other's place.
 #[test]
-#[ignore = "the proxy 'door' and the service 'door.xinet' have one file, and the last one set has it"]
 fn a_proxy_and_a_service_do_not_overwrite_each_other() {
     for first in ["service.set", "xinet.set"] {
         let mut sandbox = Sandbox::started();
@@ -430,7 +429,6 @@ fn a_proxy_and_a_service_do_not_overwrite_each_other() {
 
 /// A file that another service is read from is not overwritten for the sake of its name.
 #[test]
-#[ignore = "service.set writes NAME.toml, whoever's file that is"]
 fn a_file_of_another_name_is_not_overwritten() {
     let mut sandbox = Sandbox::new();
     sandbox.file("b.toml", "[service]\nname = \"a\"\nexec = \"sleep 1000\"\n");

@@ -433,7 +433,6 @@ fn files_of_proxies_are_read_again() {
 
 /// A reload in which one proxy gets the address of another one, and gives that its own.
 #[test]
-#[ignore = "proxies are set one after the other, and the first finds the address of the second taken"]
 fn a_reload_exchanges_addresses() {
     let mut sandbox = Sandbox::new();
     let ports = [free_port(), free_port()];
@@ -494,7 +493,6 @@ fn an_idle_service_is_stopped_and_started_again() {
 
 /// Whoever is up and requires a service keeps it up.
 #[test]
-#[ignore = "once kept by a dependent, an idle service is not looked at again"]
 fn a_dependent_keeps_an_idle_service_up() {
     let mut sandbox = Sandbox::new();
     sandbox.service("kept", WAITS);
@@ -522,7 +520,6 @@ fn a_dependent_keeps_an_idle_service_up() {
 
 /// A time that is said later counts from then on, also if nobody ever comes.
 #[test]
-#[ignore = "xinet.set does not look at the service"]
 fn an_idle_timeout_counts_for_a_service_that_runs() {
     let sandbox = with_plain();
     sandbox.done("service.start", "plain");
@@ -540,7 +537,6 @@ fn an_idle_timeout_counts_for_a_service_that_runs() {
 
 /// When a proxy goes that had clients, the other one of the service sees that nobody is there.
 #[test]
-#[ignore = "xinet.delete does not have the others look at the service"]
 fn a_deleted_proxy_leaves_its_service_to_the_others() {
     let sandbox = with_plain();
     let (port, other) = (free_port(), free_port());
@@ -566,7 +562,6 @@ fn a_deleted_proxy_leaves_its_service_to_the_others() {
 
 /// Who waits for one service is served by the other one that the proxy is for now.
 #[test]
-#[ignore = "xinet.set does not have those who wait looked after"]
 fn who_waits_has_the_new_definition() {
     let mut sandbox = Sandbox::new();
     sandbox.env("DIR", &sandbox.text(""));
@@ -584,7 +579,6 @@ fn who_waits_has_the_new_definition() {
 
 /// Each client waits as long as was said when it came.
 #[test]
-#[ignore = "only the first one who waits is asked for how long"]
 fn a_shorter_time_to_wait_counts_for_whoever_comes_then() {
     let mut sandbox = Sandbox::new();
     sandbox.env("DIR", &sandbox.text(""));

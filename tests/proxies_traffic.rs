@@ -227,9 +227,10 @@ fn floods() -> String {
 /// Who never reads costs the server no memory and others nothing: not even many of them where there
 /// are few descriptors.
 #[test]
-#[ignore = "full pipes of clients that do not read leave none for others"]
 fn readers_that_never_read_are_in_nobodys_way() {
     const IDLE: u64 = 100;
+    // An eighth of the descriptors is for links, and half of that for one proxy of several.
+    const SERVED: u64 = 64;
     let mut sandbox = Sandbox::new();
     sandbox.wrap(&["sh", "-c", "ulimit -n 1024; exec \"$0\" \"$@\""]);
     sandbox.service("plain", WAITS);
@@ -242,7 +243,7 @@ fn readers_that_never_read_are_in_nobodys_way() {
     sandbox.ask("xinet.set", door(port, &floods(), "plain"));
     let before = memory(&sandbox);
     let clients: Vec<TcpStream> = (0..IDLE).map(|_| dial(port)).collect();
-    await_active(&sandbox, "door", IDLE);
+    await_active(&sandbox, "door", SERVED);
     // Until no more can be taken.
     let moved = || {
         account(&sandbox, "door")["bytes_from_backend"]
@@ -304,7 +305,6 @@ fn one_client_at_a_time() {
 
 /// Where nobody listens a connection can, by chance, find itself. Here it has hardly another choice.
 #[test]
-#[ignore = "connect(2) to a local port that nobody has may connect to itself"]
 fn a_backend_is_never_the_connection_itself() {
     let alone = ["-n", "ip", "link", "set", "lo", "up"];
     let can = find_program("ip").is_some()
@@ -338,7 +338,6 @@ fn a_backend_is_never_the_connection_itself() {
 /// A proxy whose backend is itself, by another name: one client does not take all there is for
 /// others, for ever.
 #[test]
-#[ignore = "a ring of a proxy takes all links of all proxies, for ever"]
 fn a_proxy_to_itself_leaves_room_for_others() {
     let mut sandbox = Sandbox::new();
     sandbox.wrap(&["sh", "-c", "ulimit -n 256; exec \"$0\" \"$@\""]);

@@ -112,7 +112,7 @@ struct File {
     #[serde(default)]
     others: Option<Right>,
     #[serde(default)]
-    socket_mode: Option<Loose>,
+    socket_mode: Option<String>,
     #[serde(default)]
     socket_group: Option<Loose>,
     #[serde(default)]
@@ -146,7 +146,7 @@ pub fn load_access(path: &Path) -> Result<Access, Box<Problem>> {
     let document = text::to_json(&table);
     let file = File::deserialize(&document).map_err(|error| wrong(error.to_string()))?;
     let socket_mode =
-        match file.socket_mode.map(|Loose(text)| text) {
+        match file.socket_mode {
             None => None,
             Some(text) => Some(sections::umask(&text).ok_or_else(|| {
                 wrong(format!("socket_mode: '{text}' must be octal, at most 0777"))

@@ -152,7 +152,7 @@ pub(super) struct ServiceSection {
     #[serde(default)]
     pub(super) groups: List,
     #[serde(default)]
-    pub(super) umask: Option<Loose>,
+    pub(super) umask: Option<String>,
     #[serde(default)]
     pub(super) nice: Option<i32>,
     #[serde(default)]
@@ -256,7 +256,7 @@ pub(super) struct LoggingSection {
     pub(super) file: Option<String>,
     pub(super) max_size: Loose,
     max_files: u32,
-    pub(super) mode: Loose,
+    pub(super) mode: String,
     pub(super) forward: Option<String>,
     #[serde(with = "FormatText")]
     forward_format: Format,
@@ -458,7 +458,7 @@ impl From<LoggingSection> for Logging {
             file: section.file.map(PathBuf::from),
             max_size: sections::size(&section.max_size.0).expect("the rules have read it"),
             max_files: section.max_files,
-            mode: sections::umask(&section.mode.0).expect("the rules have read it"),
+            mode: sections::umask(&section.mode).expect("the rules have read it"),
             forward: section.forward,
             forward_format: section.forward_format,
         }
@@ -476,7 +476,7 @@ impl ServiceConfig {
             user: identity.user.clone().map(Loose),
             group: identity.group.clone().map(Loose),
             groups: List(identity.groups.clone()),
-            umask: identity.umask.map(|mask| Loose(format!("{mask:04o}"))),
+            umask: identity.umask.map(|mask| format!("{mask:04o}")),
             nice: identity.nice,
             ionice: identity.ionice.map(|priority| priority.to_string()),
             oom_score_adj: identity.oom_score_adj,
@@ -595,7 +595,7 @@ impl From<&Logging> for LoggingSection {
             file: logging.file.as_ref().map(|file| file.display().to_string()),
             max_size: Loose(logging.max_size.to_string()),
             max_files: logging.max_files,
-            mode: Loose(format!("{:04o}", logging.mode)),
+            mode: format!("{:04o}", logging.mode),
             forward: logging.forward.clone(),
             forward_format: logging.forward_format,
         }

@@ -230,11 +230,10 @@ impl Faults {
                 }
             }
         }
-        let umask = text(&service.umask);
         self.readable(
             "service",
             "umask",
-            umask.as_deref(),
+            service.umask.as_deref(),
             |text| sections::umask(text).is_some(),
             "octal, at most 0777",
         );
@@ -410,11 +409,10 @@ impl Faults {
             let what = format!("'{name}' must be printable, without blanks and colons");
             self.add("socket", "names", what);
         }
-        let mode = socket.mode.as_ref().map(|Loose(text)| text.as_str());
         self.readable(
             "socket",
             "mode",
-            mode,
+            socket.mode.as_deref(),
             |text| sections::umask(text).is_some(),
             "octal, at most 0777",
         );
@@ -438,7 +436,7 @@ impl Faults {
         self.readable(
             "logging",
             "mode",
-            Some(&logging.mode.0),
+            Some(&logging.mode),
             |text| sections::umask(text).is_some(),
             "octal, at most 0777",
         );

@@ -39,7 +39,7 @@ pub(super) struct ResourcesSection {
 pub(super) struct SocketSection {
     pub(super) listen: List,
     pub(super) names: List,
-    pub(super) mode: Option<Loose>,
+    pub(super) mode: Option<String>,
     pub(super) activation: bool,
 }
 
@@ -384,7 +384,7 @@ impl SocketSection {
         Sockets {
             listen: self.listen.0.iter().filter_map(address).collect(),
             names: self.names.0,
-            mode: self.mode.and_then(|Loose(text)| umask(&text)),
+            mode: self.mode.and_then(|text| umask(&text)),
             activation: self.activation,
         }
     }
@@ -395,7 +395,7 @@ impl From<&Sockets> for SocketSection {
         Self {
             listen: List(sockets.listen.iter().map(ToString::to_string).collect()),
             names: List(sockets.names.clone()),
-            mode: sockets.mode.map(|mode| Loose(format!("{mode:04o}"))),
+            mode: sockets.mode.map(|mode| format!("{mode:04o}")),
             activation: sockets.activation,
         }
     }
@@ -426,7 +426,7 @@ pub(super) fn identity(service: &ServiceSection) -> Identity {
         user: text(&service.user),
         group: text(&service.group),
         groups: service.groups.0.clone(),
-        umask: service.umask.as_ref().and_then(|Loose(text)| umask(text)),
+        umask: service.umask.as_deref().and_then(umask),
         nice: service.nice,
         ionice: service.ionice.as_deref().and_then(IoPriority::parse),
         oom_score_adj: service.oom_score_adj,

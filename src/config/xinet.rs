@@ -134,8 +134,9 @@ fn faults(section: &XinetSection) -> Vec<Fault> {
     match Address::parse(backend) {
         Err(error) => add("backend", error),
         Ok(backend) => {
-            let is_own =
-                |AddressText(text): &AddressText| Address::parse(text).as_ref() == Ok(&backend);
+            let is_own = |AddressText(text): &AddressText| {
+                Address::parse(text).is_ok_and(|listen| listen.is_reached_by(&backend))
+            };
             if section.listen.0.iter().any(is_own) {
                 add("backend", format!("'{backend}' is where the proxy listens"));
             }

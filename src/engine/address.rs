@@ -2,7 +2,7 @@
 
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 
 /// Longest path of a Unix socket (`unix(7)`).
 const PATH_MAX_BYTES: usize = 107;
@@ -30,6 +30,19 @@ impl Address {
             Some(rest) => Self::tcp(rest),
             None if text.contains('/') => Self::unix(text),
             None => Self::tcp(text),
+        }
+    }
+
+    /// Does whoever connects to `other` come to whoever listens here?
+    #[must_use]
+    pub fn is_reached_by(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Tcp(here), Self::Tcp(other)) => {
+                let any = here.ip().is_unspecified() && (here.is_ipv6() || other.is_ipv4());
+                here.port() == other.port() && (any || here.ip() == other.ip())
+            }
+            (Self::Unix(here), Self::Unix(other)) => plain(here) == plain(other),
+            (Self::Tcp(_), Self::Unix(_)) | (Self::Unix(_), Self::Tcp(_)) => false,
         }
     }
 
@@ -68,6 +81,19 @@ impl Address {
             )),
         }
     }
+}
+
+/// A path without detours.
+fn plain(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => drop(plain.pop()),
+            Component::CurDir => {}
+            Component::Prefix(_) | Component::RootDir | Component::Normal(_) => plain.push(part),
+        }
+    }
+    plain
 }
 
 impl fmt::Display for Address {

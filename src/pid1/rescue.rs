@@ -48,7 +48,7 @@ fn offer() -> Option<Pid> {
     let null = std::fs::File::open("/dev/null").ok()?.into();
     let slate = Slate {
         null,
-        open_files: OpenFiles::raise().ok()?,
+        open_files: OpenFiles::raise(false).ok()?,
     };
     process::spawn(&launch, &slate).ok().map(|child| child.pid)
 }

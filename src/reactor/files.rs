@@ -375,8 +375,14 @@ impl Files {
     pub(super) fn write(&mut self, spec: &Spec) -> Result<PathBuf, (PathBuf, io::Error)> {
         let dir = &self.dirs.services;
         let wanted = dir.join(format!("{}.toml", spec.name));
-        if self.proxies.values().any(|known| *known == wanted) {
-            let text = "it is the file of a proxy";
+        let mut others = self.paths.iter().filter(|(name, _)| **name != spec.name);
+        let other = others.find(|(_, known)| **known == wanted);
+        let is_proxy = self.proxies.values().any(|known| *known == wanted);
+        let whose = match other {
+            Some((name, _)) => Some(format!("it is the file of service '{name}'")),
+            None => is_proxy.then(|| "it is the file of a proxy".to_owned()),
+        };
+        if let Some(text) = whose {
             return Err((wanted, io::Error::new(io::ErrorKind::AlreadyExists, text)));
         }
         // A machine or a container may have begun without one.

@@ -26,8 +26,8 @@ const SPARE_PIPES: usize = 64;
 #[derive(Debug)]
 pub(super) struct Links {
     registry: Registry,
-    /// Half of the descriptors are for links, an eighth is for their pipes; services and clients of
-    /// the server need some, too.
+    /// A link takes two descriptors, and four more while bytes are stuck both ways; services and
+    /// clients of the server need some, too.
     most: usize,
     most_pipes: usize,
     /// Pipes that there are.
@@ -149,8 +149,8 @@ impl Links {
         let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
         Self {
             registry,
-            most: (descriptors / 4).clamp(1, MOST_LINKS),
-            most_pipes: (descriptors / 16).max(2),
+            most: (descriptors / 8).clamp(2, MOST_LINKS),
+            most_pipes: (descriptors / 8).clamp(2, MOST_LINKS) * 2,
             made: 0,
             is_shared: false,
             slots: Vec::new(),
@@ -166,6 +166,12 @@ impl Links {
     #[must_use]
     pub(super) fn has_room(&self) -> bool {
         self.slots.len() - self.free.len() < self.most
+    }
+
+    /// How many there may be.
+    #[must_use]
+    pub(super) fn most(&self) -> usize {
+        self.most
     }
 
     /// Takes on a client that waits for its backend.
@@ -344,7 +350,7 @@ impl Links {
         pipes.give_back(link.down.pipe.take());
         let moved = [link.up.moved, link.down.moved];
         // What is left unread when a socket is closed takes what was sent last with it (`tcp(7)`).
-        if link.up.broken {
+        if link.up.broken || !link.is_open {
             stream::discard(&link.client, BYTES_A_TURN);
         }
         self.part(link.backend);

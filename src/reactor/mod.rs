@@ -30,6 +30,7 @@ mod ship;
 mod sinks;
 mod sockets;
 mod syslog;
+mod tending;
 mod xinet;
 
 use std::collections::VecDeque;
@@ -209,7 +210,8 @@ impl Reactor {
         let null: OwnedFd = std::fs::File::open("/dev/null")
             .map_err(|error| needed("/dev/null", "CONFIG_DEVTMPFS", error))?
             .into();
-        let open_files = OpenFiles::raise()?;
+        let is_machine = matches!(options.role, Role::Machine(_));
+        let open_files = OpenFiles::raise(is_machine)?;
         let (mut door, left) = match Door::open(&options.socket) {
             Ok((door, left)) => (Some(door), left),
             Err(error) => match options.role {
@@ -245,7 +247,6 @@ impl Reactor {
         let mark = server_mark(door.as_ref().map(|door| &door.listener))?;
         let cgroups = Rc::new(Cgroups::new(&mark));
         let families = Families::new(mark, Rc::clone(&cgroups));
-        let is_machine = matches!(options.role, Role::Machine(_));
         let slate = Slate { null, open_files };
         let syslog = match options.role {
             Role::Server => None,

@@ -15,70 +15,72 @@ use super::links::{LinkId, Links, News};
 use super::place::Place;
 use super::probes::describe;
 use super::sockets::Sockets;
-use super::{Reactor, command};
-use crate::engine::proxy::{Prospect, idle_until, prospect};
-use crate::engine::{Address, Command, ProxySpec, ServiceId, State, Time};
+use crate::engine::{Address, ProxySpec, Time};
 use crate::sys::{clock, stream};
 
 /// Clients of one proxy that are taken in one turn, and connections that are begun for them.
 const CLIENTS_A_TURN: usize = 256;
 
 /// Time between two tries to reach a backend that does not accept yet: the first, and the longest.
-const FIRST_TRY: Duration = Duration::from_millis(10);
+pub(super) const FIRST_TRY: Duration = Duration::from_millis(10);
 const LAST_TRY: Duration = Duration::from_millis(250);
 
 /// Time before what needs a descriptor is tried again when there is none.
-const STARVED: Duration = Duration::from_millis(100);
+pub(super) const STARVED: Duration = Duration::from_millis(100);
 
 /// Who may connect to a Unix socket of a proxy.
 const MODE: u32 = 0o666;
 
 /// Time between two lines of the log about that.
-const STARVED_TOLD: Duration = Duration::from_secs(10);
+pub(super) const STARVED_TOLD: Duration = Duration::from_secs(10);
 
 /// All of them.
 #[derive(Debug)]
 pub(super) struct Proxies {
-    all: BTreeMap<Rc<str>, Proxy>,
+    pub(super) all: BTreeMap<Rc<str>, Proxy>,
     /// Those that are for a service, by its name.
-    of_service: BTreeMap<Rc<str>, Vec<Rc<str>>>,
+    pub(super) of_service: BTreeMap<Rc<str>, Vec<Rc<str>>>,
     /// Whose each entrance is.
     entrances: Vec<Option<Rc<str>>>,
     pub(super) links: Links,
     /// Entrances that clients may wait at.
-    arrivals: Vec<usize>,
+    pub(super) arrivals: Vec<usize>,
+    /// Entrances where they wait until somebody else has left.
+    parked: Vec<usize>,
     /// Who is to be looked after in this turn.
-    noted: BTreeSet<Rc<str>>,
+    pub(super) noted: BTreeSet<Rc<str>>,
     /// Who waits for a time.
-    restless: BTreeMap<Rc<str>, Time>,
+    pub(super) restless: BTreeMap<Rc<str>, Time>,
     /// When to try again what failed for want of descriptors.
-    starved: Option<Time>,
+    pub(super) starved: Option<Time>,
     /// When that was told last.
-    starved_told: Option<Time>,
+    pub(super) starved_told: Option<Time>,
 }
 
 /// One of them.
 #[derive(Debug)]
-struct Proxy {
-    spec: ProxySpec,
+pub(super) struct Proxy {
+    pub(super) spec: ProxySpec,
     entrances: Vec<Entrance>,
     /// Clients that wait for the backend to accept, the first one first.
     waiting: VecDeque<LinkId>,
     /// Clients whose connection to the backend was begun.
     connecting: VecDeque<LinkId>,
-    active: usize,
+    pub(super) active: usize,
     total: u64,
     moved: [u64; 2],
+    /// Some may wait longer than others who have come after them.
+    is_mixed: bool,
     /// The service was started for those who wait.
-    asked: bool,
+    pub(super) asked: bool,
     /// The backend accepts, as far as is known. Else one client is sent ahead of the others.
-    reached: bool,
-    delay: Duration,
-    next_try: Option<Time>,
+    pub(super) reached: bool,
+    pub(super) delay: Duration,
+    pub(super) next_try: Option<Time>,
     /// When the last client left.
-    left: Time,
+    pub(super) left: Time,
     /// Why the backend could not be reached.
-    error: Option<io::Error>,
+    pub(super) error: Option<io::Error>,
 }
 
 #[derive(Debug)]
@@ -107,6 +109,7 @@ impl Proxies {
             entrances: Vec::new(),
             links,
             arrivals: Vec::new(),
+            parked: Vec::new(),
             noted: BTreeSet::new(),
             restless: BTreeMap::new(),
             starved: None,
@@ -138,6 +141,12 @@ impl Proxies {
         anyhow: bool,
         (sockets, registry): (&Sockets, &Registry),
     ) -> Result<(), String> {
+        if self.leads_back(&spec) {
+            return Err(format!(
+                "backend {} leads back to the proxy itself",
+                spec.backend
+            ));
+        }
         let known = self.all.get_mut(&spec.name);
         let before = known.map(|proxy| std::mem::take(&mut proxy.entrances));
         let (mut before, mut entrances) = (before.unwrap_or_default(), Vec::new());
@@ -166,16 +175,52 @@ impl Proxies {
         before
             .into_iter()
             .for_each(|open| self.leave(open, registry));
+        self.noted.insert(Rc::clone(&spec.name));
         if let Some(known) = self.all.get_mut(&spec.name) {
+            known.is_mixed |= known.is_crowded();
             known.entrances = entrances;
-            (known.reached, known.delay) = (false, FIRST_TRY);
+            (known.reached, known.delay, known.next_try) = (false, FIRST_TRY, None);
+            known.asked &= known.spec.service == spec.service;
             known.spec = spec;
         } else {
             let name = Rc::clone(&spec.name);
             self.all.insert(name, Proxy::new(spec, entrances));
         }
         self.index();
+        self.unpark();
         wrong.map_or(Ok(()), Err)
+    }
+
+    /// Would whoever connects to its backend come to this proxy again, maybe through others?
+    fn leads_back(&self, spec: &ProxySpec) -> bool {
+        let mut at = &spec.backend;
+        for _ in 0..=self.all.len() {
+            let is_there = |listen: &Address| listen.is_reached_by(at);
+            if spec.listen.iter().any(is_there) {
+                return true;
+            }
+            let mut others = self.all.values().map(|proxy| &proxy.spec);
+            let next =
+                others.find(|other| other.name != spec.name && other.listen.iter().any(is_there));
+            match next {
+                Some(next) => at = &next.backend,
+                None => return false,
+            }
+        }
+        false
+    }
+
+    /// Leaves what a proxy is not to listen at any more, so that another one can.
+    pub(super) fn release(&mut self, spec: &ProxySpec, registry: &Registry) {
+        let Some(known) = self.all.get_mut(&spec.name) else {
+            return;
+        };
+        let all = std::mem::take(&mut known.entrances);
+        let (kept, gone): (Vec<_>, Vec<_>) = all
+            .into_iter()
+            .partition(|open| spec.listen.contains(&open.address));
+        known.entrances = kept;
+        gone.into_iter().for_each(|open| self.leave(open, registry));
     }
 
     /// Does one of them listen there?
@@ -251,6 +296,8 @@ impl Proxies {
         self.restless.remove(name);
         self.noted.remove(name);
         self.index();
+        self.note(&proxy.spec.service);
+        self.unpark();
         true
     }
 
@@ -288,6 +335,13 @@ impl Proxies {
         }
     }
 
+    /// Somebody has left.
+    fn unpark(&mut self) {
+        for place in std::mem::take(&mut self.parked) {
+            self.arrive(place);
+        }
+    }
+
     /// A link has something to do.
     pub(super) fn ready(&mut self, place: usize, event: &Readiness) {
         if let Some(news) = self.links.ready(place, event) {
@@ -295,7 +349,7 @@ impl Proxies {
         }
     }
 
-    fn hear(&mut self, news: News) {
+    pub(super) fn hear(&mut self, news: News) {
         let (News::Opened(id) | News::Refused(id, _) | News::Over(id)) = news;
         let Some(name) = self.links.proxy_of(id) else {
             return;
@@ -316,6 +370,7 @@ impl Proxies {
                 proxy.moved = [proxy.moved[0] + up, proxy.moved[1] + down];
                 proxy.active = proxy.active.saturating_sub(1);
                 proxy.left = clock::now();
+                self.unpark();
             }
         }
         self.noted.insert(name);
@@ -324,8 +379,7 @@ impl Proxies {
     /// Is there something to do right away?
     #[must_use]
     pub(super) fn is_busy(&self) -> bool {
-        let admits = self.starved.is_none() && self.links.has_room();
-        let arrivals = !self.arrivals.is_empty() && admits;
+        let arrivals = !self.arrivals.is_empty() && self.starved.is_none();
         arrivals || self.links.is_busy() || !self.noted.is_empty()
     }
 
@@ -343,8 +397,11 @@ impl Proxies {
     }
 
     /// Takes the clients that have come to an entrance. Says whether there may be more.
-    fn admit(&mut self, place: usize, is_closing: bool) -> io::Result<bool> {
+    pub(super) fn admit(&mut self, place: usize, is_closing: bool) -> io::Result<bool> {
         let name = self.entrances.get(place).cloned().flatten();
+        // No proxy takes the room of all others.
+        let most = self.links.most();
+        let share = if self.all.len() > 1 { most / 2 } else { most };
         let Some(proxy) = name.as_ref().and_then(|name| self.all.get_mut(name)) else {
             return Ok(false);
         };
@@ -353,8 +410,10 @@ impl Proxies {
         };
         for _ in 0..CLIENTS_A_TURN {
             // Who can't be served yet waits with the kernel.
-            if !self.links.has_room() && !is_closing {
-                return Ok(true);
+            let is_full = proxy.active >= share || !self.links.has_room();
+            if is_full && !is_closing {
+                self.parked.push(place);
+                return Ok(false);
             }
             let client = match stream::accept(&entrance.socket) {
                 Ok(client) => client,
@@ -378,15 +437,22 @@ impl Proxies {
     }
 
     /// Takes away who has waited too long, and gives how many did; or all who wait.
-    fn expire(&mut self, name: &str, now: Time, all: bool) -> usize {
+    pub(super) fn expire(&mut self, name: &str, now: Time, all: bool) -> usize {
         let Some(proxy) = self.all.get_mut(name) else {
             return 0;
         };
         let mut gone = 0;
         for queue in [&mut proxy.waiting, &mut proxy.connecting] {
-            while let Some(id) = queue.front().copied() {
+            let mut stay = VecDeque::new();
+            while let Some(id) = queue.pop_front() {
                 match self.links.waits_until(id) {
-                    Some(until) if until > now && !all => break,
+                    Some(until) if until > now && !all => {
+                        stay.push_back(id);
+                        // As a rule whoever has come later waits longer, too.
+                        if !proxy.is_mixed {
+                            break;
+                        }
+                    }
                     Some(_) => {
                         self.links.remove(id);
                         proxy.active = proxy.active.saturating_sub(1);
@@ -396,15 +462,21 @@ impl Proxies {
                     // It is served, or has left.
                     None => {}
                 }
-                queue.pop_front();
             }
+            while let Some(id) = stay.pop_back() {
+                queue.push_front(id);
+            }
+        }
+        proxy.is_mixed &= proxy.is_crowded();
+        if gone > 0 {
+            self.unpark();
         }
         gone
     }
 
     /// Begins connections to the backend for those who wait: for one, as long as it is not known
     /// to accept.
-    fn connect(&mut self, name: &str, now: Time) {
+    pub(super) fn connect(&mut self, name: &str, now: Time) {
         let Some(proxy) = self.all.get_mut(name) else {
             return;
         };
@@ -432,12 +504,15 @@ impl Proxies {
     }
 
     /// When somebody has to be looked after, or the service be stopped.
-    fn rest(&mut self, name: &str, now: Time, idle: Option<Time>) {
+    pub(super) fn rest(&mut self, name: &str, now: Time, idle: Option<Time>) {
         let Some(proxy) = self.all.get(name) else {
             return;
         };
         let queues = [&proxy.waiting, &proxy.connecting];
-        let fronts = queues.into_iter().filter_map(|queue| queue.front());
+        let looked_at = if proxy.is_mixed { usize::MAX } else { 1 };
+        let fronts = queues
+            .into_iter()
+            .flat_map(|queue| queue.iter().take(looked_at));
         let fronts = fronts.filter_map(|id| self.links.waits_until(*id));
         // One that is due has to wait for something else.
         let is_due = |at: &Time| *at <= now || proxy.waiting.is_empty();
@@ -460,6 +535,7 @@ impl Proxy {
             active: 0,
             total: 0,
             moved: [0; 2],
+            is_mixed: false,
             asked: false,
             reached: false,
             delay: FIRST_TRY,
@@ -479,198 +555,7 @@ impl Proxy {
         self.error = Some(error);
     }
 
-    fn is_crowded(&self) -> bool {
+    pub(super) fn is_crowded(&self) -> bool {
         !self.waiting.is_empty() || !self.connecting.is_empty()
-    }
-}
-
-impl Reactor {
-    /// A service has changed.
-    pub(super) fn note_proxies(&mut self, service: ServiceId) {
-        if let Some(found) = self.supervisor.service(service) {
-            self.proxies.note(&found.spec().name);
-        }
-    }
-
-    /// Puts the proxies of files in place, and takes those away that had one.
-    pub(super) fn open_proxies(&mut self, (specs, gone): (Vec<ProxySpec>, Vec<Rc<str>>)) {
-        let registry = self.poll.registry();
-        for name in gone {
-            self.proxies.delete(&name, registry);
-        }
-        for spec in specs {
-            let name = Rc::clone(&spec.name);
-            let beside = (&self.sockets, registry);
-            if let Err(error) = self.proxies.set(spec, true, beside) {
-                log::error!("proxy {name}: {error}");
-            }
-        }
-    }
-
-    /// All that proxies have to do in this turn.
-    pub(super) fn tend_proxies(&mut self) {
-        let now = clock::now();
-        let proxies = &mut self.proxies;
-        if proxies.starved.is_some_and(|at| at <= now) {
-            proxies.starved = None;
-            proxies.links.feed();
-        }
-        let due = proxies.restless.iter().filter(|(_, at)| **at <= now);
-        let due: Vec<_> = due.map(|(name, _)| Rc::clone(name)).collect();
-        proxies.noted.extend(due);
-        proxies.links.is_shared = self.runs.is_exec_pending();
-        if proxies.starved.is_none() {
-            self.admit_clients(now);
-        }
-        if self.proxies.links.is_starved() && self.proxies.starved.is_none() {
-            self.proxies.starved = Some(now + STARVED);
-        }
-        for name in std::mem::take(&mut self.proxies.noted) {
-            self.look_after(&name, now);
-        }
-        // Whoever has been connected just now begins in the same turn.
-        self.proxies.links.is_shared = self.runs.is_exec_pending();
-        for news in self.proxies.links.take_busy() {
-            self.proxies.hear(news);
-        }
-    }
-
-    fn admit_clients(&mut self, now: Time) {
-        let is_closing = self.supervisor.is_closing();
-        for place in std::mem::take(&mut self.proxies.arrivals) {
-            // Each entrance has its share before the first one has another.
-            if self.proxies.starved.is_some() {
-                self.proxies.arrive(place);
-                continue;
-            }
-            match self.proxies.admit(place, is_closing) {
-                Ok(false) => {}
-                Ok(true) => self.proxies.arrive(place),
-                Err(error) => {
-                    self.proxies.arrive(place);
-                    self.proxies.starved = Some(now + STARVED);
-                    self.tell_starved(&error, now);
-                }
-            }
-        }
-    }
-
-    fn tell_starved(&mut self, error: &io::Error, now: Time) {
-        let told = &mut self.proxies.starved_told;
-        if told.is_none_or(|at| now.since(at) >= STARVED_TOLD) {
-            *told = Some(now);
-            log::warn!("clients of proxies have to wait: {}", describe(error));
-        }
-    }
-
-    /// Has clients of a proxy served as far as its service allows, and the service stopped when
-    /// nobody has been there for long enough.
-    fn look_after(&mut self, name: &Rc<str>, now: Time) {
-        let late = self.proxies.expire(name, now, false);
-        let Some(proxy) = self.proxies.all.get_mut(name) else {
-            return;
-        };
-        if late > 0 {
-            let error = proxy
-                .error
-                .as_ref()
-                .map(|error| format!(": {}", describe(error)));
-            let (waited, error) = (proxy.spec.connect_timeout, error.unwrap_or_default());
-            log::warn!("proxy {name}: {late} clients gave up after {waited:?}{error}");
-        }
-        if proxy.is_crowded() {
-            self.seek(name, now);
-        } else {
-            proxy.asked = false;
-        }
-        let idle = self.idle_until(name);
-        if idle.is_some_and(|at| at <= now) {
-            self.stop_idle(name, now);
-        }
-        self.proxies.rest(name, now, idle.filter(|at| *at > now));
-    }
-
-    /// Serves those who wait, or has the service start for them.
-    fn seek(&mut self, name: &Rc<str>, now: Time) {
-        // Once more after a start: what came of it may be known already.
-        for _ in 0..2 {
-            let Some(proxy) = self.proxies.all.get_mut(name) else {
-                return;
-            };
-            let service = self.supervisor.find(&proxy.spec.service);
-            let state = service.and_then(|id| Some(self.supervisor.service(id)?.state()));
-            // Somebody else may care for what has no service here.
-            let expected = state.map_or(Prospect::Try, |state| prospect(state, proxy.asked));
-            if !matches!(state, None | Some(State::Running { .. })) {
-                (proxy.reached, proxy.next_try, proxy.delay) = (false, None, FIRST_TRY);
-            }
-            match (expected, service) {
-                (Prospect::Try, _) => {
-                    return self.proxies.connect(name, now);
-                }
-                (Prospect::Start, Some(service)) => {
-                    proxy.asked = true;
-                    log::info!("proxy {name}: starts {}", proxy.spec.service);
-                    let deps = true;
-                    let start = Command::Start { service, deps };
-                    self.inbox.push_back(command(start));
-                    self.handle_inbox();
-                }
-                (Prospect::Hopeless, _) => {
-                    // Whoever comes next is another try.
-                    proxy.asked = false;
-                    let count = self.proxies.expire(name, now, true);
-                    return log::warn!(
-                        "proxy {name}: {count} clients turned away: its service does not start"
-                    );
-                }
-                (Prospect::Wait | Prospect::Start, _) => return,
-            }
-        }
-    }
-
-    /// When its service is stopped for want of clients.
-    fn idle_until(&self, name: &Rc<str>) -> Option<Time> {
-        let proxy = self.proxies.all.get(name)?;
-        proxy.spec.idle_timeout.filter(|_| proxy.active == 0)?;
-        let service = self.supervisor.find(&proxy.spec.service)?;
-        let State::Running { since, .. } = self.supervisor.service(service)?.state() else {
-            return None;
-        };
-        let names = self.proxies.of_service.get(&proxy.spec.service)?;
-        let proxies = names.iter().filter_map(|name| self.proxies.all.get(name));
-        let each = proxies.map(|proxy| {
-            let left = Some(proxy.left).filter(|_| proxy.active == 0);
-            (left, proxy.spec.idle_timeout)
-        });
-        idle_until(since, each)
-    }
-
-    fn stop_idle(&mut self, name: &Rc<str>, now: Time) {
-        let Some(proxy) = self.proxies.all.get_mut(name) else {
-            return;
-        };
-        // If it can't be now, it may be after the same time again.
-        proxy.left = now;
-        let name_of_service = Rc::clone(&proxy.spec.service);
-        let Some(service) = self.supervisor.find(&name_of_service) else {
-            return;
-        };
-        if self.is_required(service) {
-            return;
-        }
-        log::info!("proxy {name}: stops {name_of_service}, which is idle");
-        self.inbox.push_back(command(Command::Stop { service }));
-        self.handle_inbox();
-    }
-
-    /// Is somebody up who requires it?
-    fn is_required(&self, service: ServiceId) -> bool {
-        let all = self.supervisor.with_requirers(&[service]);
-        let mut others = all.into_iter().filter(|other| *other != service);
-        others.any(|other| {
-            let found = self.supervisor.service(other);
-            found.is_some_and(|found| found.state().is_active())
-        })
     }
 }

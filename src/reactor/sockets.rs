@@ -210,7 +210,8 @@ impl Reactor {
                     describe(&error)
                 );
             }
-            if service.awaits_call() {
+            let is_paused = self.sockets.paused.iter().any(|(known, _)| *known == id);
+            if service.awaits_call() && !is_paused {
                 self.sockets.watch(id, true, registry);
             }
         }

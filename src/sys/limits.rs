@@ -11,24 +11,36 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 pub struct OpenFiles {
     soft: u64,
     hard: u64,
+    most: u64,
 }
+
+/// What a first process gives itself at least.
+const FIRST_MOST: u64 = 65_536;
 
 impl OpenFiles {
     /// Raises the server's soft limit to the hard one: each running service costs two descriptors.
+    /// A kernel's first process has 4096 at most unless it gives itself more, which it does if it
+    /// is the `first`.
     ///
     /// # Errors
     /// As `getrlimit(2)`.
-    pub fn raise() -> io::Result<Self> {
+    pub fn raise(first: bool) -> io::Result<Self> {
         let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+        let wanted = hard.max(FIRST_MOST);
+        if first && setrlimit(Resource::RLIMIT_NOFILE, wanted, wanted).is_ok() {
+            let most = wanted;
+            return Ok(Self { soft, hard, most });
+        }
         // Without the right to do so the server goes on with what it has.
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
-        Ok(Self { soft, hard })
+        let most = hard;
+        Ok(Self { soft, hard, most })
     }
 
     /// How many the server may have.
     #[must_use]
     pub const fn most(self) -> u64 {
-        self.hard
+        self.most
     }
 
     /// Puts the old limit back: for a child between fork and exec, and before another program takes

@@ -112,9 +112,21 @@ pub fn connect(address: &Address) -> io::Result<OwnedFd> {
         Address::Unix(path) => socket::connect(number, &UnixAddr::new(path)?),
     };
     match begun {
+        Ok(()) | Err(nix::Error::EINPROGRESS) if is_itself(&socket, address) => {
+            Err(io::ErrorKind::ConnectionRefused.into())
+        }
         Ok(()) | Err(nix::Error::EINPROGRESS) => Ok(socket),
         Err(errno) => Err(errno.into()),
     }
+}
+
+/// Where nobody listens, a socket may get that very port as its own and be connected to itself.
+fn is_itself(socket: &OwnedFd, address: &Address) -> bool {
+    let Address::Tcp(address) = address else {
+        return false;
+    };
+    let own = socket::getsockname::<SockaddrStorage>(socket.as_raw_fd());
+    own.is_ok_and(|own| own == SockaddrStorage::from(*address))
 }
 
 /// Is there a connection already? On one machine there is, as a rule, as soon as it is begun.
