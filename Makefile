@@ -139,13 +139,14 @@ need-mandoc:
 			&& { apt-get install -y -q mandoc || { apt-get update -q && apt-get install -y -q mandoc; }; } </dev/null; } \
 		|| echo "mandoc is missing, so the manual pages are not linted: apt-get install mandoc"
 
-# The daemons of tests/examples. Their tests are skipped without them. What is installed is kept from
+# The daemons of tests/examples, and strace, which kills a server at a system call. Their tests are
+# skipped without them. What is installed is kept from
 # starting by itself.
-DAEMONS := redis-server nginx sshd dnsmasq postgres
+DAEMONS := redis-server nginx sshd dnsmasq postgres strace
 need-daemons:
 	@missing=; for name in $(DAEMONS); do \
 		PATH=$$PATH:/usr/sbin:/sbin command -v $$name >/dev/null || ls /usr/lib/postgresql/*/bin/$$name >/dev/null 2>&1 \
 			|| missing="$$missing $$name"; \
 	done; \
 	[ -z "$$missing" ] || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && sh tests/daemons.sh; } </dev/null \
-		|| echo "missing, so their tests are skipped:$$missing (Debian: redis-server nginx-light openssh-server dnsmasq-base postgresql)"
+		|| echo "missing, so their tests are skipped:$$missing (Debian: redis-server nginx-light openssh-server dnsmasq-base postgresql strace)"

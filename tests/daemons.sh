@@ -9,7 +9,7 @@ if [ ! -e "$policy" ]; then
     chmod 755 "$policy"
     trap 'rm -f "$policy"' EXIT
 fi
-packages='redis-server nginx-light openssh-server dnsmasq-base postgresql'
+packages='redis-server nginx-light openssh-server dnsmasq-base postgresql strace'
 export DEBIAN_FRONTEND=noninteractive
 # Several words.
 # shellcheck disable=SC2086
