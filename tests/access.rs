@@ -311,3 +311,62 @@ fn a_mode_as_a_number_of_toml_is_that_mode_or_none() {
         assert_eq!(mode & 0o007, 0, "{text} became {mode:o}");
     }
 }
+
+/// By name as by number; and one who administers may do everything.
+#[test]
+fn users_and_groups_have_names() {
+    if !may_become_others() {
+        return;
+    }
+    let sandbox = with_access(
+        "others = \"nothing\"\n\
+         [[allow]]\nusers = [\"nobody\"]\nright = \"administer\"\n\
+         [[allow]]\ngroups = [\"daemon\"]\nright = \"read\"\n\
+         [[allow]]\nusers = [\"no-such-user\"]\nright = \"administer\"",
+    );
+    let nobody = nix::unistd::User::from_name("nobody").unwrap().unwrap();
+    let daemon = nix::unistd::Group::from_name("daemon").unwrap().unwrap();
+    let stop =
+        json!({"jsonrpc": "2.0", "id": 1, "method": "service.stop", "params": {"name": "secret"}});
+    let list = json!({"jsonrpc": "2.0", "id": 2, "method": "service.list"});
+    let lines = [stop.to_string(), list.to_string()];
+    fs::set_permissions(sandbox.socket(), fs::Permissions::from_mode(0o666)).unwrap();
+    let told = lines_as(&sandbox, nobody.uid.as_raw(), &[], &lines);
+    assert_eq!(told[0]["result"]["ok"], true, "{told:?}");
+    assert_eq!(told[1]["result"], json!(["allowed", "secret"]));
+    let told = lines_as(&sandbox, STRANGER, &[daemon.gid.as_raw()], &lines);
+    assert_eq!(told[0]["error"]["code"], DENIED);
+    assert_eq!(told[1]["result"], json!(["allowed", "secret"]));
+    let told = lines_as(&sandbox, STRANGER, &[], &lines);
+    assert_eq!(told[0]["error"]["data"]["right"], "operate");
+    assert_eq!(told[1]["error"]["code"], DENIED);
+    assert!(sandbox.log().contains("names the user 'no-such-user'"));
+}
+
+/// A file that can't be read gives nobody anything, and takes nothing from anybody.
+#[test]
+fn a_broken_file_changes_nothing() {
+    if !may_become_others() {
+        return;
+    }
+    let rule = format!("[[allow]]\nusers = [{OPERATOR}]\nright = \"operate\"\n");
+    let sandbox = with_access(&format!("socket_mode = \"0666\"\n{rule}"));
+    let stop =
+        json!({"jsonrpc": "2.0", "id": 1, "method": "service.stop", "params": {"name": "secret"}});
+    let lines = [stop.to_string()];
+    let may =
+        |sandbox: &Sandbox| lines_as(sandbox, OPERATOR, &[], &lines)[0]["result"]["ok"] == true;
+    assert!(may(&sandbox));
+    for broken in [
+        "[[allow]",
+        "[[allow]]\nright = \"rule\"\nusers = [1]",
+        "other = 1",
+    ] {
+        fs::write(sandbox.path("access.toml"), broken).unwrap();
+        sandbox.ask("service.reload", Value::Null);
+        assert!(may(&sandbox), "{broken}");
+    }
+    fs::write(sandbox.path("access.toml"), "socket_mode = \"0666\"").unwrap();
+    sandbox.ask("service.reload", Value::Null);
+    assert!(!may(&sandbox));
+}

@@ -131,3 +131,105 @@ fn a_run_for_each_connection_is_no_storm() {
     let served = said.iter().filter(|said| said.contains(" 1 ")).count();
     assert_eq!(served, 15, "{said:#?}");
 }
+
+/// Where somebody else listens, the service says so, and starts as soon as the place is free.
+#[test]
+fn a_taken_address_is_told() {
+    let mut sandbox = Sandbox::new();
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = other.local_addr().unwrap();
+    let body = format!(
+        "exec = \"sleep 1000\"\n[lifecycle]\nrestart = \"never\"\n[socket]\nlisten = \"tcp:{address}\""
+    );
+    sandbox.service("web", &body);
+    sandbox.start();
+    sandbox.wait_state("web", "failed");
+    let error = format!("spawn error: listen tcp:{address}: Address already in use");
+    assert_eq!(sandbox.status("web")["error"], error);
+    drop(other);
+    sandbox.done("service.start", "web");
+    assert_eq!(
+        sandbox.status("web")["listen"],
+        json!([format!("tcp:{address}")])
+    );
+}
+
+/// A program that runs goes on with the sockets it has; others count from its next start.
+#[test]
+fn a_reload_moves_no_socket_under_a_program() {
+    let mut sandbox = Sandbox::new();
+    if !taker(&sandbox, 1000, "", "") {
+        return;
+    }
+    sandbox.start();
+    sandbox.await_running("taker");
+    let (old, new) = (sandbox.path("door"), sandbox.path("other"));
+    let file = sandbox.services_dir().join("taker.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text.replace("/door\"", "/other\"")).unwrap();
+    sandbox.ask("service.reload", Value::Null);
+    assert!(ask(&old).contains(" 1 "));
+    assert!(!new.exists());
+    sandbox.done("service.restart", "taker");
+    assert!(ask(&new).contains(" 1 "));
+    assert!(!old.exists());
+}
+
+/// A socket and the descriptor by which it says that it is ready stand side by side; not even one of
+/// root's ports is closed to a program that is nobody.
+#[test]
+fn sockets_go_with_readiness_and_users() {
+    if !nix::unistd::geteuid().is_root() {
+        return println!("skipped: this needs root");
+    }
+    let mut sandbox = Sandbox::new();
+    let says = "id -u; readlink /proc/self/fd/3; echo >&4; exec sleep 1000";
+    let ready = "[readiness]\ntype = \"fd\"\nfd = 4";
+    let listen = "[socket]\nlisten = \"tcp:127.0.0.1:879\"";
+    let body = format!("exec = \"{says}\"\nuser = 65534\n{ready}\n{listen}");
+    sandbox.service("low", &body);
+    sandbox.start();
+    sandbox.await_running("low");
+    let output = sandbox.output("low");
+    assert!(
+        output[0] == "65534" && output[1].starts_with("socket:["),
+        "{output:?}"
+    );
+}
+
+/// Whoever waits for a service that fails for good is turned away, and whoever comes then is
+/// another try.
+#[test]
+fn a_failed_service_turns_its_clients_away() {
+    let mut sandbox = Sandbox::new();
+    let listen = json!(format!("unix:{}", sandbox.text("door")));
+    let rest = "[lifecycle]\nrestart = \"never\"";
+    let socket = format!("[socket]\nactivation = true\nlisten = {listen}");
+    sandbox.service(
+        "bad",
+        &format!("exec = \"echo tried; exit 3\"\n{rest}\n{socket}"),
+    );
+    sandbox.start();
+    for tries in 1..=2 {
+        let said = ask(&sandbox.path("door"));
+        assert!(said.is_empty() || said.contains("reset"), "{said}");
+        sandbox.wait_state("bad", "failed");
+        assert!(wait_until(|| sandbox.output("bad").len() == tries));
+    }
+}
+
+/// One that ends without taking its connection is not started without end.
+#[test]
+fn who_takes_nothing_has_a_pause() {
+    let mut sandbox = Sandbox::new();
+    let listen = json!(format!("unix:{}", sandbox.text("door")));
+    let socket = format!("[socket]\nactivation = true\nlisten = {listen}");
+    sandbox.service("idle", &format!("exec = \"echo ran\"\n{socket}"));
+    sandbox.start();
+    let client = UnixStream::connect(sandbox.path("door")).unwrap();
+    assert!(wait_until(|| sandbox.log().contains("waits a moment")));
+    // In its pause it rests, however often somebody asks.
+    let runs = sandbox.output("idle").len();
+    assert!(runs <= 21, "{runs} runs");
+    drop(client);
+}
