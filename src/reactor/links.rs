@@ -10,14 +10,14 @@ use mio::{Interest, Registry};
 
 use super::place::Place;
 use crate::engine::Time;
-use crate::sys::splice::{FULL_BYTES, Moved, Pipe};
+use crate::sys::splice::{Moved, PIPE_BYTES, Pipe};
 use crate::sys::stream;
 
 /// Connections of all proxies together, where there are descriptors for as many.
 const MOST_LINKS: usize = 16_384;
 
 /// Bytes of one connection, one way, in one turn.
-const BYTES_A_TURN: usize = 256 << 10;
+const BYTES_A_TURN: usize = PIPE_BYTES;
 
 /// Empty pipes that are kept for the next one.
 const SPARE_PIPES: usize = 64;
@@ -73,10 +73,6 @@ struct Flow {
     told: bool,
     /// The kernel tells when the receiver has room again.
     awaits_room: bool,
-    /// The receiver's last bit waits for more.
-    corked: bool,
-    /// The sender had more than went into the pipe at once.
-    more: bool,
     /// The receiver takes nothing any more; what still comes for it is thrown away.
     broken: bool,
     moved: u64,
@@ -462,20 +458,14 @@ impl Flow {
                     return Ok(Share::Starved);
                 };
                 match pipe.fill(from) {
-                    Moved::Bytes(count) => {
-                        left = left.saturating_sub(count);
-                        self.more = count >= FULL_BYTES;
-                    }
+                    Moved::Bytes(count) => left = left.saturating_sub(count),
                     Moved::Nothing => self.readable = false,
                     Moved::End => self.ended = true,
                     Moved::Broken => return Err(()),
                 }
             } else if let Some(pipe) = self.pipe.as_mut().filter(|_| self.writable) {
-                match pipe.drain(to, self.more) {
-                    Moved::Bytes(count) => {
-                        self.moved += count as u64;
-                        self.corked = self.more;
-                    }
+                match pipe.drain(to) {
+                    Moved::Bytes(count) => self.moved += count as u64,
                     Moved::Nothing => self.writable = false,
                     Moved::End | Moved::Broken => {
                         (self.broken, self.ended, self.told) = (true, true, true);
@@ -485,10 +475,6 @@ impl Flow {
             } else {
                 return Ok(Share::Done);
             }
-        }
-        if self.corked && !self.ended {
-            self.corked = false;
-            stream::send_at_once(to);
         }
         // A pipe is two descriptors, and who is silent needs none.
         pipes.give_back(self.pipe.take());

@@ -8,11 +8,9 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
 use nix::unistd::pipe2;
 
-/// What a pipe may hold, if the kernel allows for it (`F_SETPIPE_SZ`, `fcntl(2)`).
-const PIPE_BYTES: i32 = 256 << 10;
-
-/// The same; a pipe that took so much at once has left more behind, as a rule.
-pub const FULL_BYTES: usize = 256 << 10;
+/// What a pipe may hold, if the kernel allows for it (`F_SETPIPE_SZ`, `fcntl(2)`), and what it takes
+/// at once. With less, and with more, fewer bytes a second went through.
+pub const PIPE_BYTES: usize = 512 << 10;
 
 /// A pipe between two sockets.
 #[derive(Debug)]
@@ -43,7 +41,8 @@ impl Pipe {
     pub fn new() -> nix::Result<Self> {
         let (reader, writer) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
         // A smaller one does too.
-        let _ = fcntl(&writer, FcntlArg::F_SETPIPE_SZ(PIPE_BYTES));
+        let size = libc::c_int::try_from(PIPE_BYTES).unwrap_or(libc::c_int::MAX);
+        let _ = fcntl(&writer, FcntlArg::F_SETPIPE_SZ(size));
         Ok(Self {
             reader,
             writer,
@@ -60,18 +59,16 @@ impl Pipe {
     /// Takes in what a socket has; the pipe has to be empty.
     pub fn fill(&mut self, from: &OwnedFd) -> Moved {
         debug_assert!(self.is_empty(), "a full pipe looks like a silent socket");
-        let moved = splice(from, &self.writer, FULL_BYTES, 0);
+        let moved = splice(from, &self.writer, PIPE_BYTES);
         if let Moved::Bytes(count) = moved {
             self.held = count;
         }
         moved
     }
 
-    /// Gives a socket what is in it. It is told that `more` comes, so that it need not send the last
-    /// bit of this by itself.
-    pub fn drain(&mut self, to: &OwnedFd, more: bool) -> Moved {
-        let more = if more { libc::SPLICE_F_MORE } else { 0 };
-        let moved = splice(&self.reader, to, self.held, more);
+    /// Gives a socket what is in it.
+    pub fn drain(&mut self, to: &OwnedFd) -> Moved {
+        let moved = splice(&self.reader, to, self.held);
         if let Moved::Bytes(count) = moved {
             self.held -= count;
         }
@@ -79,7 +76,7 @@ impl Pipe {
     }
 }
 
-fn splice(from: &OwnedFd, to: &OwnedFd, most: usize, more: libc::c_uint) -> Moved {
+fn splice(from: &OwnedFd, to: &OwnedFd, most: usize) -> Moved {
     loop {
         // SAFETY: both descriptors are open, and neither place in them is given.
         let moved = unsafe {
@@ -89,7 +86,7 @@ fn splice(from: &OwnedFd, to: &OwnedFd, most: usize, more: libc::c_uint) -> Move
                 to.as_raw_fd(),
                 ptr::null_mut(),
                 most,
-                libc::SPLICE_F_MOVE | libc::SPLICE_F_NONBLOCK | more,
+                libc::SPLICE_F_MOVE | libc::SPLICE_F_NONBLOCK,
             )
         };
         return match usize::try_from(moved) {
