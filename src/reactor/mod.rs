@@ -8,6 +8,7 @@ mod asks;
 mod boot;
 mod clients;
 mod deeds;
+mod door;
 mod ending;
 mod errands;
 mod family;
@@ -36,7 +37,7 @@ mod xinet;
 use std::collections::VecDeque;
 use std::io::{self};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -49,6 +50,7 @@ use self::boot::Boot;
 pub use self::boot::shell;
 use self::clients::{ClientId, Clients};
 use self::deeds::Deed;
+use self::door::{Door, server_mark};
 use self::ending::Closing;
 use self::errands::Errands;
 use self::family::Families;
@@ -72,12 +74,10 @@ use crate::rpc::{self, Form};
 use crate::sys::cgroup::Cgroups;
 use crate::sys::clock::{self, Alarm};
 use crate::sys::console::Console;
-use crate::sys::ledger::{Entry, Ledger};
 use crate::sys::limits::OpenFiles;
 use crate::sys::notify::Datagrams;
 use crate::sys::process::{self, Slate};
 use crate::sys::signals::{Listens, Notice, Signals};
-use crate::sys::socket::Listener;
 use crate::sys::{kill, needed, procfs};
 
 /// What the server is started with.
@@ -163,22 +163,6 @@ pub struct Reactor {
     /// Connections are there that can't be taken on before a descriptor is free.
     connections_wait: bool,
     halted: bool,
-}
-
-/// Where clients come in, and what lies beside it.
-struct Door {
-    listener: Listener,
-    ledger: Ledger,
-}
-
-impl Door {
-    fn open(socket: &Path) -> io::Result<(Self, Vec<Entry>)> {
-        let path = socket.display().to_string();
-        let named = |error: io::Error| io::Error::new(error.kind(), format!("{path}: {error}"));
-        let (ledger, left) = Ledger::take(socket).map_err(named)?;
-        let listener = Listener::bind(socket).map_err(named)?;
-        Ok((Self { listener, ledger }, left))
-    }
 }
 
 /// Who waits for a ticket's answer.
@@ -666,26 +650,6 @@ fn command(command: Command) -> Event {
         patience: Patience::None,
         command,
     }
-}
-
-/// What tells this server's processes from those of any other on the machine, in any namespace,
-/// and is the same for the next server on the same socket: the directory of the socket, by device
-/// and inode, and its name.
-fn server_mark(listener: Option<&Listener>) -> io::Result<String> {
-    use std::hash::{DefaultHasher, Hash, Hasher};
-    use std::os::unix::fs::MetadataExt;
-    let Some(listener) = listener else {
-        return Ok(format!("{:016x}", std::process::id()));
-    };
-    let path = listener.path();
-    let dir = path
-        .parent()
-        .filter(|dir| !dir.as_os_str().is_empty())
-        .unwrap_or(std::path::Path::new("."));
-    let meta = std::fs::metadata(dir)?;
-    let mut hasher = DefaultHasher::new();
-    (meta.dev(), meta.ino(), path.file_name()).hash(&mut hasher);
-    Ok(format!("{:016x}", hasher.finish()))
 }
 
 /// A process for the wire.
