@@ -29,9 +29,6 @@ pub(super) struct Links {
     /// A link takes two descriptors, and four more while bytes are stuck both ways; services and
     /// clients of the server need some, too.
     most: usize,
-    most_pipes: usize,
-    /// Pipes that there are.
-    made: usize,
     /// Somebody else may have the sockets open too.
     pub(super) is_shared: bool,
     slots: Vec<Option<Link>>,
@@ -107,36 +104,10 @@ enum Share {
     Starved,
 }
 
-/// The pipes there are and may be.
-struct Pipes<'a> {
-    spare: &'a mut Vec<Pipe>,
-    made: &'a mut usize,
-    most: usize,
-}
-
-impl Pipes<'_> {
-    fn take(&mut self) -> Option<Pipe> {
-        if let Some(pipe) = self.spare.pop() {
-            return Some(pipe);
-        }
-        if *self.made >= self.most {
-            return None;
-        }
-        let pipe = Pipe::new().ok()?;
-        *self.made += 1;
-        Some(pipe)
-    }
-
-    /// One that holds something is of no use for anybody else.
-    fn give_back(&mut self, pipe: Option<Pipe>) {
-        match pipe {
-            Some(pipe) if pipe.is_empty() && self.spare.len() < SPARE_PIPES => {
-                self.spare.push(pipe);
-            }
-            Some(_) => *self.made -= 1,
-            None => {}
-        }
-    }
+/// Puts an empty pipe by for the next one who needs one; one that holds something is of no use.
+fn put_by(pipe: Option<Pipe>, spare: &mut Vec<Pipe>) {
+    let has_room = spare.len() < SPARE_PIPES;
+    spare.extend(pipe.filter(|pipe| has_room && pipe.is_empty()));
 }
 
 impl Links {
@@ -146,8 +117,6 @@ impl Links {
         Self {
             registry,
             most: (descriptors / 8).clamp(2, MOST_LINKS),
-            most_pipes: (descriptors / 8).clamp(2, MOST_LINKS) * 2,
-            made: 0,
             is_shared: false,
             slots: Vec::new(),
             free: Vec::new(),
@@ -273,13 +242,8 @@ impl Links {
             serial: link.serial,
         };
         let backend = link.backend.as_ref()?;
-        let mut pipes = Pipes {
-            spare: &mut self.pipes,
-            made: &mut self.made,
-            most: self.most_pipes,
-        };
-        let up = link.up.run(&link.client, backend, &mut pipes);
-        let down = link.down.run(backend, &link.client, &mut pipes);
+        let up = link.up.run(&link.client, backend, &mut self.pipes);
+        let down = link.down.run(backend, &link.client, &mut self.pipes);
         let sides = [(slot * 2 + 1, backend), (slot * 2, &link.client)];
         for (flow, (place, to)) in [&mut link.up, &mut link.down].into_iter().zip(sides) {
             // Only who has been full once is asked about room: others wake nobody for it.
@@ -335,15 +299,8 @@ impl Links {
     /// Lets one go. Gives how many bytes went to the backend and came from it.
     pub(super) fn remove(&mut self, id: LinkId) -> Option<[u64; 2]> {
         self.at(id)?;
-        let mut link = self.slots[id.slot].take()?;
+        let link = self.slots[id.slot].take()?;
         self.free.push(id.slot);
-        let mut pipes = Pipes {
-            spare: &mut self.pipes,
-            made: &mut self.made,
-            most: self.most_pipes,
-        };
-        pipes.give_back(link.up.pipe.take());
-        pipes.give_back(link.down.pipe.take());
         let moved = [link.up.moved, link.down.moved];
         // What is left unread when a socket is closed takes what was sent last with it (`tcp(7)`).
         if link.up.broken || !link.is_open {
@@ -430,7 +387,7 @@ impl Flow {
     ///
     /// # Errors
     /// If the connection is broken.
-    fn run(&mut self, from: &OwnedFd, to: &OwnedFd, pipes: &mut Pipes<'_>) -> Result<Share, ()> {
+    fn run(&mut self, from: &OwnedFd, to: &OwnedFd, spare: &mut Vec<Pipe>) -> Result<Share, ()> {
         let mut left = BYTES_A_TURN;
         loop {
             if self.broken {
@@ -452,7 +409,7 @@ impl Flow {
                     return Ok(Share::More);
                 }
                 if self.pipe.is_none() {
-                    self.pipe = pipes.take();
+                    self.pipe = spare.pop().or_else(|| Pipe::new().ok());
                 }
                 let Some(pipe) = &mut self.pipe else {
                     return Ok(Share::Starved);
@@ -469,7 +426,7 @@ impl Flow {
                     Moved::Nothing => self.writable = false,
                     Moved::End | Moved::Broken => {
                         (self.broken, self.ended, self.told) = (true, true, true);
-                        pipes.give_back(self.pipe.take());
+                        self.pipe = None;
                     }
                 }
             } else {
@@ -477,7 +434,7 @@ impl Flow {
             }
         }
         // A pipe is two descriptors, and who is silent needs none.
-        pipes.give_back(self.pipe.take());
+        put_by(self.pipe.take(), spare);
         if self.ended && !self.told {
             stream::end(to);
             self.told = true;
