@@ -155,12 +155,15 @@ impl Reactor {
 
     /// Adds services, or gives them other definitions.
     pub(super) fn put(&mut self, specs: Vec<Spec>) {
+        let names: Vec<_> = specs.iter().map(|spec| Rc::clone(&spec.name)).collect();
         for spec in specs {
             let spec = Rc::new(spec);
             self.inbox.push_back(command(Command::Put { spec }));
         }
         self.handle_inbox();
-        self.open_sockets();
+        let ids = names.iter().filter_map(|name| self.supervisor.find(name));
+        let ids: Vec<_> = ids.collect();
+        self.open_sockets_of(&ids);
     }
 
     /// Hands a command to the engine; the client is answered by its ticket.

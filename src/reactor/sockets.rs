@@ -192,8 +192,17 @@ impl Sockets {
 impl Reactor {
     /// Opens and closes the sockets of all services as their definitions say now.
     pub(super) fn open_sockets(&mut self) {
+        let all: Vec<_> = self.supervisor.services().map(|(id, _)| id).collect();
+        self.open_sockets_of(&all);
+    }
+
+    /// The same, of these.
+    pub(super) fn open_sockets_of(&mut self, services: &[ServiceId]) {
         let registry = self.poll.registry();
-        for (id, service) in self.supervisor.services() {
+        for id in services.iter().copied() {
+            let Some(service) = self.supervisor.service(id) else {
+                continue;
+            };
             let Some(program) = service.spec().program() else {
                 continue;
             };
