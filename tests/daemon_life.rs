@@ -529,10 +529,10 @@ fn kill_others_kills_the_one_and_nobody_else() {
         return;
     };
     let mut sandbox = Sandbox::new();
-    let script = "import socket, time, sys\n\
+    let script = "import signal, socket, sys\n\
                   s = socket.socket(); s.setsockopt(1, 2, 1); s.bind(('127.0.0.1', 0)); s.listen()\n\
                   open(sys.argv[1], 'w').write('%d\\n' % s.getsockname()[1])\n\
-                  c = s.accept()\ntime.sleep(1000)\n";
+                  c = s.accept()\nsignal.pause()\n";
     let holder = Outsider::run(
         Command::new(python)
             .args(["-c", script])

@@ -328,7 +328,7 @@ const RENAMED: &str = "( exec -a 'a) S 1 (x' setsid bash -c \
 
 /// Those that need Python.
 const RENAMED_TO_FORGE: &str = r#"
-import ctypes, os, signal, time
+import ctypes, os, signal
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 if os.fork() == 0:
     os.setsid()
@@ -336,22 +336,22 @@ if os.fork() == 0:
         ctypes.CDLL(None).prctl(15, b"a) Z 0 1 (b\n", 0, 0, 0)
         with open(os.environ["DIR"] + "/forger.1", "w") as file:
             file.write("%d\n" % os.getpid())
-        time.sleep(1000)
+        signal.pause()
     os._exit(0)
-time.sleep(1000)
+signal.pause()
 "#;
 
 const THREADS_THAT_FORK: &str = r#"
-import os, subprocess, threading, time
+import os, signal, subprocess, threading
 names = iter(["threads.1", "threads.2", "threads.3"])
 def work(name):
     child = subprocess.Popen(["sleep", "1000"], start_new_session=True)
     with open(os.environ["DIR"] + "/" + name, "w") as file:
         file.write("%d\n" % child.pid)
-    time.sleep(1000)
+    signal.pause()
 for name in names:
     threading.Thread(target=work, args=(name,), daemon=True).start()
-time.sleep(1000)
+signal.pause()
 "#;
 
 fn nasty(lifecycle: &str) -> (Sandbox, BTreeMap<String, Vec<i32>>) {
