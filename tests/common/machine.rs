@@ -281,7 +281,9 @@ impl Machine {
         let from = self.read;
         self.wait("\nend");
         let text = self.console.lock();
-        text.0[from..self.read - 4].trim().replace('\r', "")
+        let text = text.0[from..self.read - 4].replace('\r', "");
+        let lines: Vec<&str> = text.lines().filter(|line| !is_kernels(line)).collect();
+        lines.join("\n").trim().to_owned()
     }
 
     /// Presses keys, in QEMU's words: `ctrl-alt-delete`.
@@ -384,4 +386,12 @@ pub(crate) fn with_disk(image: &Image, options: &str) {
         ),
     );
     image.system("disk", "exec = \"/bin/mount-disk\"\noneshot = true");
+}
+
+/// A line that the kernel says on the same console, whenever it likes: `[    2.079688] tsc: ...`.
+fn is_kernels(line: &str) -> bool {
+    let stamp = line
+        .strip_prefix('[')
+        .and_then(|rest| rest.split_once("] "));
+    stamp.is_some_and(|(stamp, _)| stamp.trim().parse::<f64>().is_ok())
 }
