@@ -7,9 +7,10 @@ BINARY := target/$(TRIPLE)/release/zinit
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 MAN := man/zinit.8 man/zinit-init.8 man/zinit-service.5 man/zinit-rpc.7 man/zinit-migration.7
 
-# Simulated histories and the length of each, for `make sim`.
-SEEDS ?= 10000
-STEPS ?= 400
+# For `make sim`: simulated histories, the events each is long, and how deep all small ones are.
+SEEDS ?= 100000
+EVENTS ?= 500
+DEPTH ?= 4
 
 # What is built for: make image ARCH=aarch64
 ARCH ?= $(shell uname -m)
@@ -64,8 +65,8 @@ test-old-client: build ## drive this server by the client of zinit 0.3.9, built 
 		&& $(CARGO) test --test old_client -- --ignored; \
 	else echo "SKIPPED: zinit 0.3.9 can't be fetched from crates.io"; fi
 
-sim: need-cc ## simulate more histories: make sim SEEDS=100000 STEPS=400
-	SEEDS=$(SEEDS) STEPS=$(STEPS) $(CARGO) test --release --test simulation -- --nocapture
+sim: need-cc ## simulate histories at random, and all small ones: SEEDS=100000 EVENTS=500 DEPTH=4
+	SEEDS=$(SEEDS) EVENTS=$(EVENTS) DEPTH=$(DEPTH) $(CARGO) test --profile sim --test simulation --test small_cases -- --nocapture
 
 golden: need-cc ## play the stories of tests/golden; REWRITE=1 writes them anew
 	$(if $(REWRITE),REWRITE=1 )$(CARGO) test --test golden

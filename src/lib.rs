@@ -12,16 +12,17 @@
 //! | [`api`] | what stands on the wire as types: requests, replies, and their schema | know what is done with them |
 //! | [`rpc`] | bytes to [`engine::Command`], outcomes to bytes | own a socket |
 //! | [`sys`] | Linux, one kernel facility a file; the only `unsafe` | decide |
+//! | [`record`] | what the engine was told last, as a text that replays it | know what is done with it |
 //! | [`reactor`] | the loop: the one place that knows them all | keep state that follows from the engine's |
 //! | [`pid1`] | before and after the loop, when nobody else is there: mounts, console, the end of a machine | decide about services |
 //! | [`client`] | the same wire from the other end, for programs: the client, service files made by hand | need the server's packages |
 //! | [`cli`] | the shell client, the arguments, the help | know how the server works inside |
 //!
 //! ```text
-//! main → cli, pid1, reactor, config, sys      pid1    → reactor, config, sys
-//! reactor → engine, api, rpc, sys, config     rpc     → engine, api
-//! cli     → client, api                       client  → api, config, engine
-//! config, sys → engine                        engine, api → no other ring
+//! main → cli, pid1, reactor, config, sys            pid1   → reactor, config, sys
+//! reactor → engine, record, api, rpc, sys, config   rpc    → engine, api
+//! cli     → client, api                             client → api, config, engine
+//! config, sys, record → engine                      engine, api → no other ring
 //! ```
 //!
 //! The feature `client` alone, without `server`, is the library for programs: `api`, `client`, `config`
@@ -142,6 +143,15 @@
 //! ends: a crash runs the program anew (`sys/crash.rs`), and where the loop can't run at all there is
 //! a sentence, a shell and the reaper (`pid1/rescue.rs`).
 //!
+//! # Proof
+//!
+//! The engine decides by what it remembers and what it is told, and by nothing else. So it is put to
+//! the test in a simulated world (`tests/common/world.rs`) under the eyes of a model that shares no
+//! code with it (`shadow.rs`): histories at random by the hundred thousand, and all of the small
+//! ones. What it remembers can be had as plain data ([`engine::Snapshot`]) and is told by [`record`];
+//! what a machine did replays anywhere. Linux is put to the test by making each thing fail that can.
+//! `man 7 zinit-testing` says what is promised and which test shows it.
+//!
 //! # What belongs to a service
 //!
 //! Its main process and all that descend from it. The server is their subreaper, so whoever loses
@@ -165,7 +175,8 @@
 //! run) · *fall* (go down for a reason of its own), *sequel* (what follows an end for good) ·
 //! *call* (a connection that starts a service), *attend* (wait for one) · *proxy*, *entrance* (where
 //! it listens), *link* (a connection through it), *prospect* (what its client may hope for) · *right*
-//! (what somebody may do) · *ephemeral* (in memory only) · *template*, *instance* · *sink* (where a
+//! (what somebody may do) · *snapshot* (all the engine remembers), *record* (its last events, with
+//! the snapshot before them) · *ephemeral* (in memory only) · *template*, *instance* · *sink* (where a
 //! line goes), *piece* (what a writer has at a time) · *request*, *reply*, *note* (what a stream
 //! tells), *declaration* (of one of those, as a text) · *patience* (what an answer may take),
 //! *refusal* (the server's no).
@@ -180,6 +191,8 @@ pub mod engine;
 pub mod pid1;
 #[cfg(feature = "server")]
 pub mod reactor;
+#[cfg(feature = "server")]
+pub mod record;
 #[cfg(feature = "server")]
 pub mod rpc;
 #[cfg(feature = "server")]

@@ -6,6 +6,8 @@
 mod declare;
 #[path = "common/golden.rs"]
 mod golden;
+#[path = "common/story.rs"]
+mod story;
 #[path = "common/world.rs"]
 mod world;
 

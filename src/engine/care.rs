@@ -21,19 +21,21 @@ const EAGER_PAUSE: Duration = Duration::from_millis(50);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Care {
     /// The probe that is out, and when it was sent.
-    probe: Option<(ErrandId, Time)>,
+    pub probe: Option<(ErrandId, Time)>,
     /// When the next probe is sent, or the one that is out is late.
-    probe_at: Option<Time>,
+    pub probe_at: Option<Time>,
     /// Failures in a row.
-    failures: u32,
+    pub failures: u32,
     /// The last of them, by when its probe was sent.
-    counted: Option<Time>,
-    health: Health,
+    pub counted: Option<Time>,
+    /// What the probes say.
+    pub health: Health,
     /// How long it may be silent, as it said itself.
-    within: Option<Duration>,
+    pub within: Option<Duration>,
     /// When it has been silent for too long.
-    silent_at: Option<Time>,
-    refresh: Refresh,
+    pub silent_at: Option<Time>,
+    /// What became of a reload.
+    pub refresh: Refresh,
 }
 
 /// What the probes say.
@@ -56,7 +58,7 @@ pub enum Health {
 
 /// What became of having it read its configuration anew.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Refresh {
+pub enum Refresh {
     /// Nobody asked.
     #[default]
     None,

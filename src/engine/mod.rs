@@ -23,6 +23,7 @@ mod restart;
 mod service;
 mod settle;
 mod signal;
+mod snapshot;
 pub mod spec;
 mod state;
 mod supervisor;
@@ -32,16 +33,17 @@ mod timer;
 mod waiter;
 
 pub use address::Address;
-pub use care::{Care, Health};
+pub use care::{Care, Health, Refresh};
 pub use graph::{Graph, LinkKind, cycles};
 pub use proxy::ProxySpec;
 pub use restart::Restarts;
 pub use service::Service;
 pub use signal::{Signal, UnknownSignal};
+pub use snapshot::{Kept, Snapshot, Waiting};
 pub use spec::Spec;
 use spec::{Follow, Hook};
 pub use state::{Awaits, End, Failure, Fault, Force, Hold, Round, State, Want};
-pub use supervisor::Supervisor;
+pub use supervisor::{Phase, Supervisor};
 pub use table::Table;
 pub use time::Time;
 pub use timer::TimerWheel;
@@ -90,6 +92,20 @@ impl ServiceId {
     #[must_use]
     pub const fn index(self) -> usize {
         self.index as usize
+    }
+}
+
+impl ServiceId {
+    /// Its place and generation, as [`Self::parts`] gave them.
+    #[must_use]
+    pub const fn from_parts(index: u32, generation: u32) -> Self {
+        Self { index, generation }
+    }
+
+    /// Its place and generation.
+    #[must_use]
+    pub const fn parts(self) -> (u32, u32) {
+        (self.index, self.generation)
     }
 }
 

@@ -7,7 +7,8 @@ use super::spec::{Lifecycle, RestartPolicy, Spec};
 /// Restarts in a row so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Restarts {
-    count: u32,
+    /// How many there were.
+    pub count: u32,
 }
 
 impl Restarts {

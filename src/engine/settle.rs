@@ -75,12 +75,7 @@ impl Supervisor {
             from.pid().map(|pid| self.pids.remove(&pid));
             to.pid().map(|pid| self.pids.insert(pid, id));
         }
-        if matches!(
-            to,
-            State::Blocked {
-                hold: Hold::Obstructed { .. }
-            }
-        ) {
+        if to.is_obstructed() {
             self.obstructed.insert(id);
         } else {
             self.obstructed.remove(&id);

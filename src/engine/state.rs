@@ -300,6 +300,17 @@ impl State {
         }
     }
 
+    /// Is it held back by something outside?
+    #[must_use]
+    pub const fn is_obstructed(self) -> bool {
+        matches!(
+            self,
+            Self::Blocked {
+                hold: Hold::Obstructed { .. }
+            }
+        )
+    }
+
     /// Does the service have, or is it about to have, processes (a target: is it up)?
     #[must_use]
     pub const fn is_active(self) -> bool {

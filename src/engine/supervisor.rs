@@ -13,7 +13,7 @@ use std::rc::Rc;
 use super::graph::Graph;
 use super::restart::scatter;
 use super::service::{Misfit, Service};
-use super::state::{Failure, Force, Hold, State, Want};
+use super::state::{Failure, Force, State, Want};
 use super::table::Table;
 use super::timer::TimerWheel;
 use super::waiter::Waiters;
@@ -61,17 +61,22 @@ pub(super) struct Port {
     pub(super) holders: BTreeSet<ServiceId>,
 }
 
+/// Is everything being stopped?
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Phase {
+pub enum Phase {
+    /// No.
     #[default]
     Serving,
+    /// Yes.
     Closing {
+        /// How hard.
         force: Force,
         /// When the last one should be down, if that matters.
         deadline: Option<Time>,
         /// Some stay up.
         spare: bool,
     },
+    /// It is over.
     Halted,
 }
 
@@ -378,18 +383,32 @@ impl Supervisor {
             self.slots.push(Slot::default());
             u32::try_from(self.slots.len() - 1).expect("services are bounded far below 2^32")
         });
-        let slot = &mut self.slots[index as usize];
-        let salt = match self.salt {
-            0 => 0,
-            salt => scatter(salt ^ u64::from(index)),
-        };
-        slot.service = Some(Service::new(Rc::clone(spec), salt));
+        let slot = &self.slots[index as usize];
         let id = ServiceId {
             index,
             generation: slot.generation,
         };
+        let salt = self.salt_of(index);
+        self.slots[index as usize].service = Some(Service::new(Rc::clone(spec), salt));
         self.place(id, spec);
         id
+    }
+
+    /// What spreads the restarts of the service in this place.
+    pub(super) fn salt_of(&self, index: u32) -> u64 {
+        match self.salt {
+            0 => 0,
+            salt => scatter(salt ^ u64::from(index)),
+        }
+    }
+
+    /// There is nothing to settle and nobody to be told, whatever was noted.
+    pub(super) fn forget_dirty(&mut self) {
+        self.dirty.clear();
+        self.noted.clear();
+        for slot in &mut self.slots {
+            slot.queued = false;
+        }
     }
 
     /// Gives a service a new spec; what runs goes on.
@@ -422,7 +441,7 @@ impl Supervisor {
     }
 
     /// Links a service to the others, and shows it to them.
-    fn place(&mut self, id: ServiceId, spec: &Spec) {
+    pub(super) fn place(&mut self, id: ServiceId, spec: &Spec) {
         self.graph.put(id, spec);
         self.claim_ports(id, true);
         let face = self.service(id).map(Service::face);
@@ -535,12 +554,7 @@ impl Supervisor {
             );
             pids.extend(service.state.pid().map(|pid| (pid, id)));
             active += usize::from(service.state.is_active());
-            let waits_outside = matches!(
-                service.state,
-                State::Blocked {
-                    hold: Hold::Obstructed { .. }
-                }
-            );
+            let waits_outside = service.state.is_obstructed();
             assert_eq!(self.obstructed.contains(&id), waits_outside, "{service:?}");
             let mut stepped = service.clone();
             stepped.pull(Time::ZERO, self.gate(id, service), id, &mut Vec::new());

@@ -7,7 +7,7 @@ use super::care::Refresh;
 use super::service::Service;
 use super::state::{End, Hold, State, Want};
 use super::table::{Table, set};
-use super::{Action, Outcome, ServiceId, Ticket};
+use super::{Action, Outcome, ServiceId, Ticket, Time, Waiting};
 
 /// What somebody waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,11 +166,51 @@ impl Waiters {
                 self.slots.push(None);
                 self.slots.len() - 1
             });
+        self.seat(slot, waiter);
+        slot
+    }
+
+    /// Puts somebody in a free place. Those who wait for the same service stand by place, so that
+    /// who waits says all there is to say.
+    fn seat(&mut self, slot: usize, waiter: Waiter) {
         for service in &waiter.pending {
-            self.by_service.or_default(*service).push(slot);
+            let slots = self.by_service.or_default(*service);
+            slots.insert(slots.partition_point(|known| *known < slot), slot);
         }
         self.slots[slot] = Some(waiter);
-        slot
+    }
+
+    /// Everybody, by place; `until` says when the patience of one is over.
+    pub(super) fn waiting(&self, until: impl Fn(usize) -> Option<Time>) -> Vec<Waiting> {
+        let slots = self.slots.iter().enumerate();
+        let waiting = slots.filter_map(|(slot, waiter)| {
+            let waiter = waiter.as_ref()?;
+            Some(Waiting {
+                slot,
+                ticket: waiter.ticket,
+                goal: waiter.goal,
+                until: until(slot),
+                pending: waiter.pending.iter().copied().collect(),
+                failed: waiter.failed.clone(),
+                bulk: waiter.bulk.clone(),
+            })
+        });
+        waiting.collect()
+    }
+
+    /// Puts back somebody who waited.
+    pub(super) fn put(&mut self, waiting: &Waiting) {
+        if self.slots.len() <= waiting.slot {
+            self.slots.resize_with(waiting.slot + 1, || None);
+        }
+        let waiter = Waiter {
+            ticket: waiting.ticket,
+            goal: waiting.goal,
+            pending: set(waiting.pending.iter().copied()),
+            failed: waiting.failed.clone(),
+            bulk: waiting.bulk.clone(),
+        };
+        self.seat(waiting.slot, waiter);
     }
 
     /// A service changed: answers whoever it decides something for. Gives back the slots that are

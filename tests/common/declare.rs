@@ -1,160 +1,15 @@
-//! The words in which a story declares its services and how they behave.
-//!
-//! `service web requires=db,log ports=80 restart=always delay=100`, `target all requires=web`,
-//! `behave web ignores-term lives=50 exits=1`. All spans are milliseconds.
+//! How the processes of a service behave, as words: `ignores-term lives=50 exits=1`. All spans are
+//! milliseconds. What is as it is by default is not said.
 
-use std::rc::Rc;
-use std::time::Duration;
+use std::fmt::Write as _;
 
-use zinit::engine::spec::{
-    Class, Exec, Follow, Health, HookSpec, KillMode, OnUnhealthy, Probe, Readiness, RestartPolicy,
-    Status, SuccessExit,
-};
-use zinit::engine::{Exit, Signal, Spec, Time};
+use zinit::engine::{Exit, Signal, Time};
 
-use super::golden::number;
 use super::world::{Behaviour, Spawning};
 
-/// Reads `service NAME …` or `target NAME …`.
-pub(crate) fn spec(words: &[&str]) -> Spec {
-    let mut spec = match words {
-        ["target", name, ..] => Spec::target(name),
-        [_, name, ..] => Spec::new(name, Exec::Line("program".to_owned())),
-        [] | [_] => panic!("who is declared? {words:?}"),
-    };
-    for word in &words[2..] {
-        let (key, value) = word.split_once('=').unwrap_or((word, ""));
-        declare(&mut spec, key, value);
-    }
-    spec
-}
-
-fn declare(spec: &mut Spec, key: &str, value: &str) {
-    let names = || value.split(',').map(Rc::from).collect();
-    let span = || Duration::from_millis(number(value));
-    let life = &mut spec.lifecycle;
-    match key {
-        "requires" => spec.links.requires = names(),
-        "after" => spec.links.after = names(),
-        "wants" => spec.links.wants = names(),
-        "conflicts" => spec.links.conflicts = names(),
-        "delay" => life.restart_delay = span(),
-        "delay_max" => life.restart_delay_max = span(),
-        "max" => life.max_restarts = value.parse().expect("a count"),
-        "stability" => life.stability_period = span(),
-        "start_timeout" => life.start_timeout = span(),
-        "stop_timeout" => life.stop_timeout = span(),
-        "restart" => {
-            life.restart = match value {
-                "always" => RestartPolicy::Always,
-                "on-failure" => RestartPolicy::OnFailure,
-                "never" => RestartPolicy::Never,
-                other => panic!("a policy nobody knows: {other}"),
-            }
-        }
-        "kill_mode" => {
-            life.kill_mode = match value {
-                "tree" => KillMode::Tree,
-                "group" => KillMode::Group,
-                "main" => KillMode::Main,
-                other => panic!("a kill mode nobody knows: {other}"),
-            }
-        }
-        "status" => {
-            spec.status = match value {
-                "start" => Status::Start,
-                "stop" => Status::Stop,
-                "ignore" => Status::Ignore,
-                other => panic!("a status nobody knows: {other}"),
-            }
-        }
-        "class" => {
-            spec.class = match value {
-                "user" => Class::User,
-                "system" => Class::System,
-                other => panic!("a class nobody knows: {other}"),
-            }
-        }
-        "critical" => spec.critical = true,
-        "readiness" => {
-            spec.readiness = match value {
-                "notify" => Readiness::Notify,
-                "health" => Readiness::Health,
-                "exit" => Readiness::Exit,
-                other => panic!("a readiness nobody knows: {other}"),
-            }
-        }
-        "watchdog" => spec.watchdog = Some(span()),
-        "probe" => {
-            spec.health = Some(Health {
-                probe: Probe::Exec("true".to_owned()),
-                interval: span(),
-                timeout: Duration::from_millis(50),
-                retries: 3,
-                start_period: Duration::ZERO,
-                on_unhealthy: OnUnhealthy::Restart,
-            });
-        }
-        "retries" => health(spec).retries = value.parse().expect("a count"),
-        "probe_after" => health(spec).start_period = span(),
-        "report" => health(spec).on_unhealthy = OnUnhealthy::Report,
-        "pre_start" => spec.hooks.pre_start = Some(hook(value)),
-        "post_start" => spec.hooks.post_start = Some(hook(value)),
-        "stop_hook" => spec.hooks.stop = Some(hook(value)),
-        "post_stop" => spec.hooks.post_stop = Some(hook(value)),
-        "reload_hook" => spec.hooks.reload = Some(hook(value)),
-        "reload_signal" => life.reload_signal = Some(Signal::parse(value).expect("a signal")),
-        "restart_dependents" => life.restart_dependents = true,
-        "success" => {
-            let exits = value.split(',').map(|word| match word.parse() {
-                Ok(code) => Exit::Code(code),
-                Err(_) => Exit::Signal(Signal::parse(word).expect("a signal").number()),
-            });
-            life.success_exit = exits.fold(SuccessExit::NONE, SuccessExit::with);
-        }
-        "on_failure" => spec.sequel.on_failure = follow(value),
-        "on_exit" => spec.sequel.on_exit = follow(value),
-        "survives" => life.survive_switch_root = true,
-        "oneshot" | "ports" | "activated" => declare_program(spec, key, value),
-        other => panic!("a key nobody knows: {other}"),
-    }
-}
-
-fn health(spec: &mut Spec) -> &mut Health {
-    spec.health.as_mut().expect("probe= comes first")
-}
-
-fn hook(timeout: &str) -> HookSpec {
-    HookSpec {
-        exec: Exec::Line("hook".to_owned()),
-        timeout: Duration::from_millis(number(timeout)),
-    }
-}
-
-fn follow(word: &str) -> Follow {
-    match word {
-        "shutdown" => Follow::Shutdown,
-        "reboot" => Follow::Reboot,
-        "shell" => Follow::Shell,
-        name => Follow::Start(name.into()),
-    }
-}
-
-fn declare_program(spec: &mut Spec, key: &str, value: &str) {
-    use zinit::engine::spec::Kind;
-    let Kind::Program(program) = &mut spec.kind else {
-        panic!("a target has no {key}");
-    };
-    match key {
-        "oneshot" => program.oneshot = true,
-        "activated" => program.sockets.activation = true,
-        _ => {
-            program.ports = value
-                .split(',')
-                .map(|port| port.parse().expect("a port"))
-                .collect();
-        }
-    }
+pub(crate) fn number(text: &str) -> u64 {
+    text.parse()
+        .unwrap_or_else(|_| panic!("not a number: {text}"))
 }
 
 /// Reads the traits of a behaviour.
@@ -165,6 +20,7 @@ pub(crate) fn behaviour(traits: &[&str]) -> Behaviour {
         let until = || Time::from_millis(number(value));
         match key {
             "well" => behaviour = Behaviour::default(),
+            "forks" => behaviour.fork_ms = number(value),
             "exec-fails" => behaviour.spawning = Spawning::ExecFails,
             "fork-fails" => behaviour.spawning = Spawning::ForkFails,
             "hangs-in-exec" => behaviour.spawning = Spawning::HangsInExec,
@@ -172,13 +28,15 @@ pub(crate) fn behaviour(traits: &[&str]) -> Behaviour {
             "obstructed-until" => behaviour.spawning = Spawning::ObstructedUntil(until()),
             "exec" => behaviour.exec_ms = number(value),
             "lives" => behaviour.lives_ms = Some(number(value)),
-            "exits" => behaviour.exit = Exit::Code(value.parse().expect("an exit status")),
+            "exits" => behaviour.exit = exit(value),
             "obeys" => behaviour.obeys_ms = Some(number(value)),
             "ignores-term" => behaviour.obeys_ms = None,
             "lingers" => behaviour.dies_ms = Some(number(value)),
+            "never-dies" => behaviour.dies_ms = None,
             "unkillable" => (behaviour.obeys_ms, behaviour.dies_ms) = (None, None),
             "leaves" => behaviour.leftovers = value.parse().expect("a count"),
             "leftovers-obey" => behaviour.leftovers_obey_ms = Some(number(value)),
+            "leftovers-ignore" => behaviour.leftovers_obey_ms = None,
             "ready" => behaviour.ready_ms = Some(number(value)),
             "never-ready" => behaviour.ready_ms = None,
             "pings" => behaviour.ping_ms = Some(number(value)),
@@ -189,9 +47,85 @@ pub(crate) fn behaviour(traits: &[&str]) -> Behaviour {
             "hooks-hang" => behaviour.hook_ms = None,
             "hooks-fail" => behaviour.hook_succeeds = false,
             "hook-stops" => behaviour.hook_stops = true,
-            "leftovers-ignore" => behaviour.leftovers_obey_ms = None,
             other => panic!("a behaviour nobody knows: {other}"),
         }
     }
     behaviour
+}
+
+/// Writes them, each after a space.
+pub(crate) fn traits(behaviour: &Behaviour) -> String {
+    let (of, usual) = (behaviour, Behaviour::default());
+    let mut text = String::new();
+    match of.spawning {
+        Spawning::Works => {}
+        Spawning::ForkFails => text.push_str(" fork-fails"),
+        Spawning::ExecFails => text.push_str(" exec-fails"),
+        Spawning::HangsInExec => text.push_str(" hangs-in-exec"),
+        Spawning::ScarceUntil(end) => {
+            let _ = write!(text, " scarce-until={}", end.as_millis());
+        }
+        Spawning::ObstructedUntil(end) => {
+            let _ = write!(text, " obstructed-until={}", end.as_millis());
+        }
+    }
+    let counts = [
+        ("forks", of.fork_ms, usual.fork_ms),
+        ("exec", of.exec_ms, usual.exec_ms),
+        ("leaves", of.leftovers.into(), usual.leftovers.into()),
+    ];
+    for (key, count, _) in counts.iter().filter(|(_, count, usual)| count != usual) {
+        let _ = write!(text, " {key}={count}");
+    }
+    let spans = [
+        ("lives", "", of.lives_ms, usual.lives_ms),
+        ("obeys", "ignores-term", of.obeys_ms, usual.obeys_ms),
+        ("lingers", "never-dies", of.dies_ms, usual.dies_ms),
+        (
+            "leftovers-obey",
+            "leftovers-ignore",
+            of.leftovers_obey_ms,
+            usual.leftovers_obey_ms,
+        ),
+        ("ready", "never-ready", of.ready_ms, usual.ready_ms),
+        ("pings", "", of.ping_ms, usual.ping_ms),
+        ("probes", "hangs-probes", of.probe_ms, usual.probe_ms),
+        ("hooks", "hooks-hang", of.hook_ms, usual.hook_ms),
+    ];
+    for (key, never, span, _) in spans.iter().filter(|(.., span, usual)| span != usual) {
+        let _ = match span {
+            Some(ms) => write!(text, " {key}={ms}"),
+            None => write!(text, " {never}"),
+        };
+    }
+    if of.exit != usual.exit {
+        let _ = write!(text, " exits={}", exit_word(of.exit));
+    }
+    let flags = [
+        ("ill", !of.is_well),
+        ("hooks-fail", !of.hook_succeeds),
+        ("hook-stops", of.hook_stops),
+    ];
+    for (word, _) in flags.iter().filter(|(_, so)| *so) {
+        let _ = write!(text, " {word}");
+    }
+    text
+}
+
+/// How a process ends: a status, a signal, or `memory`.
+pub(crate) fn exit(word: &str) -> Exit {
+    match (word, word.strip_prefix("SIG")) {
+        ("memory", _) => Exit::OutOfMemory,
+        (_, Some(_)) => Exit::Signal(Signal::parse(word).expect("a signal").number()),
+        (_, None) => Exit::Code(word.parse().expect("an exit status")),
+    }
+}
+
+/// The word for it.
+pub(crate) fn exit_word(exit: Exit) -> String {
+    match exit {
+        Exit::Code(code) => code.to_string(),
+        Exit::Signal(number) => Signal::from_number(number).expect("a signal").to_string(),
+        Exit::OutOfMemory => "memory".to_owned(),
+    }
 }

@@ -1,5 +1,7 @@
 //! Plays one history: who is there, how they behave and what is commanded, all from one seed.
 //!
+//! A history is drawn as lines (`story.rs`), so that one that fails can be printed and shortened.
+//!
 //! Each seed draws its own weights, so that some histories are full of restarts and others of
 //! reloads or removals; what is never mixed with anything else is seldom found.
 
@@ -11,24 +13,20 @@ use zinit::engine::spec::{
     Class, Exec, Follow, Health, HookSpec, Hooks, KillMode, Kind, OnUnhealthy, Probe, Readiness,
     RestartPolicy, Status,
 };
-use zinit::engine::{
-    Command, ErrandId, Event, Exit, Goal, Patience, Pid, Report, ServiceId, Signal, Spec, Ticket,
-    Time,
-};
+use zinit::engine::{Exit, Goal, ServiceId, Signal, Spec, Time};
 
 use super::rng::Rng;
-use super::shadow::{Shadow, is_met};
-use super::world::{Behaviour, Spawning, World};
+use super::shadow::Shadow;
+use super::shrink::{End, act};
+use super::story::{Answer, Asked, Line, Member, Saying, Stage, Verb, Who};
+use super::world::{Behaviour, Nature, Spawning};
 
-const NAMES: [&str; 12] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"];
+const NAMES: [&str; 24] = [
+    "a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p", "q", "r", "s",
+    "t", "u", "v", "w", "x",
+];
 
-/// Time in which the most stubborn dozen of services, one after another, is down.
-const LONGEST_SHUTDOWN: Duration = Duration::from_secs(12 * 15);
-
-/// Time in which a kind world is up: a dozen of the longest delays.
-const LONGEST_START: Duration = Duration::from_secs(12 * 10);
-
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mood {
     /// Anything goes.
     Wild,
@@ -57,9 +55,11 @@ enum Move {
     Kill,
     Behave,
     Call,
+    Boot,
+    Jump,
 }
 
-const MOVES: [(Move, u64); 19] = [
+const MOVES: [(Move, u64); 21] = [
     (Move::Advance, 30),
     (Move::AdvanceToDeadline, 15),
     (Move::Start, 15),
@@ -79,20 +79,59 @@ const MOVES: [(Move, u64); 19] = [
     (Move::Kill, 12),
     (Move::Behave, 6),
     (Move::Call, 5),
+    (Move::Boot, 1),
+    (Move::Jump, 3),
 ];
 
+/// Plays a history: it draws each line, and the stage performs it.
 pub(crate) struct Player {
     rng: Rng,
     mood: Mood,
-    world: World,
-    shadow: Shadow,
+    pub(crate) stage: Stage,
+    pub(crate) shadow: Shadow,
+    /// All lines so far, if they are asked for.
+    history: Option<Vec<Line>>,
+    /// What is looked at now, when all lines are played.
+    end: End,
     names: &'static [&'static str],
     weights: Vec<(Move, u64)>,
     /// How many of a hundred services have this trait.
     odds: Odds,
+    shape: Shape,
+    nature: Nature,
     declared: BTreeMap<&'static str, Spec>,
     ids: Vec<ServiceId>,
-    last_ticket: u64,
+}
+
+/// How the services of a history hang together, beside links at random.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shape {
+    Any,
+    /// Each requires the one before.
+    Chain,
+    /// All require the first.
+    Star,
+    /// The last requires all.
+    Hub,
+    /// One below, two that require it, one that requires both, and so on.
+    Diamonds,
+}
+
+impl Shape {
+    /// Whom the one in this place requires.
+    fn required(self, place: usize, count: usize) -> Vec<usize> {
+        match self {
+            Self::Any => Vec::new(),
+            Self::Chain => place.checked_sub(1).into_iter().collect(),
+            Self::Star => (place > 0).then_some(0).into_iter().collect(),
+            Self::Hub if place + 1 == count => (0..place).collect(),
+            Self::Hub => Vec::new(),
+            Self::Diamonds => match place % 3 {
+                0 => (place.saturating_sub(2)..place).collect(),
+                rest => vec![place - rest],
+            },
+        }
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -111,7 +150,7 @@ impl Odds {
     fn draw(rng: &mut Rng, mood: Mood) -> Self {
         let wild = |percent| if mood == Mood::Wild { percent } else { 0 };
         Self {
-            links: *rng.pick(&[5, 15, 30, 60]),
+            links: *rng.pick(&[0, 5, 15, 30, 60]),
             cycles: wild(*rng.pick(&[0, 0, 5, 20])),
             missing: wild(*rng.pick(&[0, 0, 5])),
             rivals: wild(*rng.pick(&[0, 0, 10, 30])),
@@ -124,57 +163,98 @@ impl Odds {
 }
 
 impl Player {
-    pub(crate) fn new(seed: u64, mood: Mood, tell: bool) -> Self {
+    pub(crate) fn new(seed: u64, mood: Mood) -> Self {
         let mut rng = Rng::new(seed);
-        let count = *rng.pick(&[1, 2, 3, 4, 6, 8, 12]);
+        let count = *rng.pick(&[1, 2, 3, 4, 6, 8, 12, 12, 24]);
         let weights = MOVES
             .iter()
             .map(|(made, weight)| (*made, weight * rng.pick(&[0, 1, 1, 4])))
             .collect();
         let odds = Odds::draw(&mut rng, mood);
-        let salt = *rng.pick(&[0, seed]);
-        Self {
+        let shapes = [Shape::Chain, Shape::Star, Shape::Hub, Shape::Diamonds];
+        let shape = if rng.chance(40) {
+            *rng.pick(&shapes)
+        } else {
+            Shape::Any
+        };
+        let nature = Nature {
+            salt: *rng.pick(&[0, seed]),
+            deadlines_first: rng.chance(50),
+            reuses_pids: rng.chance(50),
+        };
+        let mut player = Self {
             odds,
             rng,
             mood,
-            world: World::salted(salt),
-            shadow: Shadow::new(tell, odds.cycles > 0, salt > 0),
+            stage: Stage::default(),
+            shadow: Shadow::default(),
+            history: None,
+            end: End::Nothing,
             names: &NAMES[..count],
             weights,
+            shape,
+            nature,
             declared: BTreeMap::new(),
             ids: Vec::new(),
-            last_ticket: 0,
-        }
+        };
+        act(
+            &mut player.stage,
+            &mut player.shadow,
+            &Line::NewWorld(nature),
+        );
+        player
     }
 
-    pub(crate) fn play(mut self, steps: u64) {
+    /// The same, and it writes down all that it does.
+    pub(crate) fn told(seed: u64, mood: Mood) -> Self {
+        let mut player = Self::new(seed, mood);
+        player.history = Some(vec![Line::NewWorld(player.nature)]);
+        player
+    }
+
+    /// Until the engine was told so many events; a world where little happens is left sooner.
+    pub(crate) fn play(&mut self, events: u64) {
         for place in 0..self.names.len() {
             self.declare(place);
         }
         self.reload();
-        for _ in 0..steps {
+        for _ in 0..events {
+            if self.stage.world.events >= events {
+                break;
+            }
             self.step();
         }
+        self.come(End::Rest);
         if self.mood == Mood::Kind {
-            self.all_up();
+            self.come(End::Up);
         }
         self.shut_down();
-        self.shadow.finished(&self.world);
+    }
+
+    /// All that was done, and what was looked at in the end.
+    pub(crate) fn history(self) -> (Vec<Line>, End) {
+        (self.history.unwrap_or_default(), self.end)
+    }
+
+    /// One line, and what follows from it.
+    fn perform(&mut self, line: Line) {
+        if let Some(history) = &mut self.history {
+            history.push(line.clone());
+        }
+        act(&mut self.stage, &mut self.shadow, &line);
     }
 
     fn step(&mut self) {
         let total: u64 = self.weights.iter().map(|(_, weight)| weight).sum();
         let mut drawn = self.rng.below(total.max(1));
-        let weights = std::mem::take(&mut self.weights);
-        let chosen = weights.iter().find(|(_, weight)| {
+        let chosen = self.weights.iter().find(|(_, weight)| {
             let here = drawn < *weight;
             drawn = drawn.saturating_sub(*weight);
             here
         });
-        if let Some((chosen, _)) = chosen {
-            self.make(*chosen);
+        if let Some((chosen, _)) = chosen.copied() {
+            self.make(chosen);
         }
-        self.weights = weights;
     }
 
     fn make(&mut self, chosen: Move) {
@@ -182,25 +262,26 @@ impl Player {
             Move::Advance => {
                 let most = *self.rng.pick(&[1, 5, 20, 300, 3000]);
                 let ms = self.rng.below(most + 1);
-                self.advance(Duration::from_millis(ms));
+                self.perform(Line::Advance(ms));
             }
-            Move::AdvanceToDeadline => {
-                let next = self.world.supervisor.next_deadline();
-                let end = next.unwrap_or(self.world.now).max(self.world.now);
-                self.world.run_until(end, &mut self.shadow);
+            Move::AdvanceToDeadline => self.perform(Line::ToDeadline),
+            Move::Jump => {
+                let most = *self.rng.pick(&[10, 500, 100_000]);
+                let ms = self.rng.below(most + 1);
+                self.perform(Line::Jump(ms));
             }
             Move::Start => {
                 let deps = self.mood == Mood::Kind || self.rng.chance(85);
-                self.about(|service| Command::Start { service, deps });
+                self.about(Verb::Start { deps });
             }
-            Move::Stop => self.about(|service| Command::Stop { service }),
-            Move::Restart => self.about(|service| Command::Restart { service }),
-            Move::Remove => self.about(|service| Command::Remove { service }),
+            Move::Stop => self.about(Verb::Stop),
+            Move::Restart => self.about(Verb::Restart),
+            Move::Remove => self.about(Verb::Remove),
             Move::Signal => {
                 let signal = *self.rng.pick(&[Signal::HUP, Signal::TERM, Signal::KILL]);
-                self.about(|service| Command::Signal { service, signal });
+                self.about(Verb::Signal(signal));
             }
-            Move::Refresh => self.about(|service| Command::Refresh { service }),
+            Move::Refresh => self.about(Verb::Refresh),
             Move::Say => self.say(),
             Move::Wait => {
                 let goals = [
@@ -211,23 +292,29 @@ impl Player {
                     Goal::Refresh,
                 ];
                 let goal = *self.rng.pick(&goals);
-                self.about(|service| Command::Wait { service, goal });
+                self.about(Verb::WaitFor(goal));
             }
-            Move::StartAll => self.command(Command::StartAll),
-            Move::StopAll => self.command(Command::StopAll),
-            Move::RemoveAll => self.command(Command::RemoveAll),
+            Move::StartAll => self.ask(Asked::StartAll),
+            Move::StopAll => self.ask(Asked::StopAll),
+            Move::RemoveAll => self.ask(Asked::RemoveAll),
+            Move::Boot => {
+                let chosen = self.names.iter().filter(|_| self.rng.chance(30));
+                let names = chosen.map(|name| (*name).to_owned()).collect();
+                self.ask(Asked::Boot(names));
+            }
             Move::Put => {
                 let place = self.place();
                 self.declare(place);
-                let spec = Rc::new(self.declared[self.names[place]].clone());
-                self.command(Command::Put { spec });
+                self.ask(Asked::Put(self.names[place].to_owned()));
             }
             Move::Reload => {
                 for place in 0..self.names.len() {
                     match self.rng.below(6) {
                         0 => self.declare(place),
                         1 if self.mood == Mood::Wild => {
-                            self.declared.remove(self.names[place]);
+                            let name = self.names[place];
+                            self.declared.remove(name);
+                            self.perform(Line::Forget(name.to_owned()));
                         }
                         _ => {}
                     }
@@ -235,15 +322,13 @@ impl Player {
                 self.reload();
             }
             Move::HangUp => {
-                let ticket = Ticket(self.rng.below(self.last_ticket + 1));
-                self.world.feed(Event::HungUp { ticket }, &mut self.shadow);
+                let ticket = self.rng.below(self.stage.last_ticket + 1);
+                self.perform(Line::HangUp(ticket));
             }
             Move::Kill => self.kill(),
             Move::Call => {
-                let ids = self.some_ids();
-                if !ids.is_empty() {
-                    let service = *self.rng.pick(&ids);
-                    self.world.feed(Event::Called { service }, &mut self.shadow);
+                if let Some(who) = self.somebody() {
+                    self.perform(Line::Call(who));
                 }
             }
             Move::Behave => {
@@ -254,140 +339,135 @@ impl Player {
     }
 
     fn place(&mut self) -> usize {
-        let places: Vec<usize> = (0..self.names.len()).collect();
-        *self.rng.pick(&places)
-    }
-
-    fn advance(&mut self, span: Duration) {
-        self.world
-            .run_until(self.world.now + span, &mut self.shadow);
+        let below = self.rng.below(self.names.len() as u64);
+        usize::try_from(below).expect("a place")
     }
 
     /// A command for some service; now and then for one that is no more.
-    fn about(&mut self, command: impl FnOnce(ServiceId) -> Command) {
+    fn about(&mut self, verb: Verb) {
         let place = self.place();
-        let found = self.world.supervisor.find(self.names[place]);
-        self.ids.extend(found);
-        let stale = self.ids.first().copied().filter(|_| self.rng.chance(3));
-        if let Some(service) = stale.or(found) {
-            self.command(command(service));
+        let name = self.names[place];
+        if self.ids.len() < 100 {
+            self.ids.extend(self.stage.world.supervisor.find(name));
         }
+        let stale = self.ids.first().copied().filter(|_| self.rng.chance(3));
+        let who = stale.map_or_else(|| Who::Name(name.to_owned()), Who::Id);
+        self.ask(Asked::About(verb, who));
     }
 
-    fn command(&mut self, command: Command) {
-        let ticket = self.rng.chance(70).then(|| {
-            self.last_ticket += 1;
-            Ticket(self.last_ticket)
-        });
-        let patience = match self.rng.below(4) {
-            0 => Patience::None,
-            1 => {
-                let span = Duration::from_millis(self.rng.below(500));
-                Patience::Until(Some(self.world.now + span))
+    fn ask(&mut self, asked: Asked) {
+        let answer = if self.rng.chance(70) {
+            match self.rng.below(4) {
+                0 => Answer::AtOnce,
+                1 => Answer::Done(Some(self.rng.below(500))),
+                _ => Answer::Done(None),
             }
-            _ => Patience::Until(None),
+        } else {
+            Answer::Nobody
         };
-        let event = Event::Command {
-            ticket,
-            patience,
-            command,
-        };
-        self.world.feed(event, &mut self.shadow);
+        self.perform(Line::Ask(asked, answer));
     }
 
     fn reload(&mut self) {
-        let specs = self.declared.values().cloned().map(Rc::new).collect();
         let kept = self.names.iter().filter(|_| self.rng.chance(10));
-        let keep = kept.map(|name| Rc::from(*name)).collect();
-        self.command(Command::Reload {
-            specs,
-            keep,
-            start: true,
-        });
+        let keep = kept.map(|name| (*name).to_owned()).collect();
+        let start = self.rng.chance(95);
+        self.ask(Asked::Load { keep, start });
+    }
+
+    /// Some process, as one of its service's.
+    fn member(&mut self) -> Option<Member> {
+        let processes = &self.stage.world.processes;
+        let count = processes.len() as u64;
+        if count == 0 {
+            return None;
+        }
+        let at = usize::try_from(self.rng.below(count)).expect("a place");
+        let service = processes.values().nth(at)?.service;
+        let before = processes.values().take(at);
+        let place = before.filter(|process| process.service == service).count();
+        let name = self.stage.world.name(service);
+        let who = name.map_or(Who::Id(service), |name| Who::Name(name.to_owned()));
+        let place = Some(place);
+        Some(Member { who, place })
     }
 
     fn kill(&mut self) {
-        let pids: Vec<Pid> = self.world.processes.keys().copied().collect();
-        if pids.is_empty() {
+        let Some(member) = self.member() else {
             return;
-        }
-        let pid = *self.rng.pick(&pids);
+        };
         let exits = [
             Exit::Code(0),
             Exit::Code(3),
             Exit::Signal(9),
             Exit::Signal(11),
+            Exit::OutOfMemory,
         ];
         let mut exit = *self.rng.pick(&exits);
         if self.mood == Mood::Kind {
             exit = Exit::Code(1);
         }
-        self.world.kill(pid, exit, &mut self.shadow);
+        self.perform(Line::Kill(member, exit));
     }
 
-    /// Some process says something of itself, or some number that is none.
+    /// Some process says something of itself; or an errand comes back of which nobody waits.
     fn say(&mut self) {
-        let pids: Vec<Pid> = self.world.processes.keys().copied().collect();
-        if pids.is_empty() {
-            return;
-        }
-        let pid = *self.rng.pick(&pids);
-        let span = Duration::from_millis(self.rng.below(200));
-        let trouble = self.mood == Mood::Wild && self.rng.chance(20);
-        let event = match self.rng.below(5) {
-            0 => Event::Ready { pid },
-            1 => Event::Ping { pid },
-            2 => Event::Extend { pid, by: span },
-            3 if self.mood == Mood::Wild => Event::Watch { pid, within: span },
-            _ if trouble => Event::Trouble { pid },
-            // Of an errand that nobody waits for.
-            _ => Event::Returned {
-                service: *self.rng.pick(&self.some_ids()),
-                errand: ErrandId(0),
-                report: Report::Failed,
-            },
+        let wild = self.mood == Mood::Wild;
+        let ms = self.rng.below(200);
+        let saying = match self.rng.below(6) {
+            0 => Saying::Ready,
+            1 => Saying::Ping,
+            2 => Saying::Extend(ms),
+            3 if wild => Saying::Watch(ms),
+            4 if wild && self.rng.chance(20) => Saying::Trouble,
+            _ => {
+                let back = u32::try_from(1 + self.rng.below(3)).expect("a few");
+                if let Some(who) = self.somebody() {
+                    self.perform(Line::Report(who, back));
+                }
+                return;
+            }
         };
-        self.world.feed(event, &mut self.shadow);
+        if let Some(member) = self.member() {
+            self.perform(Line::Say(member, saying));
+        }
     }
 
-    fn some_ids(&self) -> Vec<ServiceId> {
-        let services = self.world.supervisor.services();
-        services
-            .map(|(id, _)| id)
-            .chain(self.ids.iter().copied())
-            .collect()
+    /// A service; now and then one that is no more.
+    fn somebody(&mut self) -> Option<Who> {
+        let place = self.place();
+        if self.rng.chance(90) {
+            return Some(Who::Name(self.names[place].to_owned()));
+        }
+        self.ids.last().copied().map(Who::Id)
     }
 
-    /// After all stops and removals are over, everything is declared and asked for.
-    fn all_up(&mut self) {
-        self.advance(LONGEST_SHUTDOWN);
-        self.reload();
-        let services = self.world.supervisor.services();
-        let ids: Vec<ServiceId> = services.map(|(id, _)| id).collect();
-        for service in ids {
-            let deps = true;
-            self.command(Command::Start { service, deps });
-        }
-        self.advance(LONGEST_START);
-        for (_, service) in self.world.supervisor.services() {
-            assert!(is_met(service), "not up: {service:?}");
-        }
+    fn come(&mut self, end: End) {
+        let mut stage = std::mem::take(&mut self.stage);
+        let mut shadow = std::mem::take(&mut self.shadow);
+        self.end = end;
+        let history = &mut self.history;
+        end.come(&mut stage, &mut shadow, &mut |line| {
+            // A told history ends with it, or goes on after it.
+            if let Some(history) = history {
+                history.push(line.clone());
+            }
+        });
+        self.end = End::Nothing;
+        (self.stage, self.shadow) = (stage, shadow);
     }
 
     fn shut_down(&mut self) {
-        let within = self
-            .rng
-            .chance(50)
-            .then(|| Duration::from_millis(self.rng.below(5000)));
+        let within = self.rng.chance(50).then(|| self.rng.below(5000));
         let spare = false;
-        self.command(Command::Shutdown { within, spare });
+        self.ask(Asked::Shutdown { within, spare });
         for _ in 0..self.rng.below(6) {
             self.step();
         }
         if self.rng.chance(30) {
-            self.command(Command::Shutdown { within, spare });
+            self.ask(Asked::Shutdown { within, spare });
         }
-        self.advance(LONGEST_SHUTDOWN);
+        self.come(End::Down);
     }
 
     // Who is there.
@@ -407,7 +487,10 @@ impl Player {
         } else {
             Spec::new(name, Exec::Line("program".to_owned()))
         };
-        spec.links.requires = self.neighbours(place, self.odds.links);
+        let below = self.shape.required(place, self.names.len()).into_iter();
+        spec.links.requires = below.map(|other| self.names[other].into()).collect();
+        let others = self.neighbours(place, self.odds.links);
+        spec.links.requires.extend(others);
         spec.links.after = self.neighbours(place, self.odds.links / 2);
         spec.links.wants = self.neighbours(place, self.odds.links / 2);
         spec.links.conflicts = self.neighbours(place, self.odds.rivals);
@@ -426,6 +509,7 @@ impl Player {
         spec.class = *self.rng.pick(&[Class::User, Class::User, Class::System]);
         self.draw_lifecycle(&mut spec);
         self.draw_care(&mut spec);
+        self.perform(Line::Declare(Box::new(spec.clone())));
         self.declared.insert(name, spec);
         self.behave(place);
     }
@@ -525,7 +609,7 @@ impl Player {
     /// Names to link to: those before it in the alphabet, so that there is no cycle unless one is
     /// attempted.
     fn neighbours(&mut self, place: usize, percent: u64) -> Vec<Rc<str>> {
-        let mut names = Vec::new();
+        let mut names: Vec<Rc<str>> = Vec::new();
         for (other, name) in self.names.iter().enumerate() {
             let back = other >= place;
             if self.rng.chance(percent) && (!back || self.rng.chance(self.odds.cycles)) {
@@ -545,6 +629,7 @@ impl Player {
         let is_watched = spec.is_some_and(|spec| spec.watchdog.is_some());
         let rng = &mut self.rng;
         let mut behaviour = Behaviour {
+            fork_ms: *rng.pick(&[0, 0, 0, 2]),
             exec_ms: *rng.pick(&[0, 1, 5, 30]),
             obeys_ms: Some(*rng.pick(&[0, 1, 10, 100])),
             dies_ms: Some(*rng.pick(&[0, 1, 10])),
@@ -557,9 +642,9 @@ impl Player {
             ..Behaviour::default()
         };
         if rng.chance(self.odds.troubles) {
-            trouble(rng, self.world.now, &mut behaviour);
+            trouble(rng, self.stage.world.now, &mut behaviour);
         }
-        self.world.behaviours.insert(name.to_owned(), behaviour);
+        self.perform(Line::Behave(name.to_owned(), behaviour));
     }
 }
 

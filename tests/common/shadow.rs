@@ -5,22 +5,30 @@
 //! looks at each action as it goes by. Where it asks the engine, it asks for public states only.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use std::time::Duration;
 
 use zinit::engine::spec::{Follow, Hook, RestartPolicy};
 use zinit::engine::{
-    Action, Command, End, Errand, ErrandId, Event, Exit, Failure, Hold, Outcome, Service,
-    ServiceId, Signal, State, Ticket, Time, Want,
+    Action, Command, End, Errand, ErrandId, Event, Exit, Failure, Goal, Hold, Outcome, Patience,
+    Refresh, Service, ServiceId, Signal, Spec, State, Ticket, Time, Want,
 };
+use zinit::record::Trace;
 
-use super::world::{Role, Watch, World};
+use super::world::{Nature, Role, Watch, World};
 
-#[derive(Default)]
+/// The longest time that a stop may take before it is one by force, in histories at random.
+const LONGEST_STOP: Duration = Duration::from_secs(2);
+
+/// Then it is given up, after this time.
+const KILL_GRACE: Duration = Duration::from_secs(5);
+
+#[derive(Clone, Default)]
 pub(crate) struct Shadow {
-    /// Print all that goes by.
-    tell: bool,
+    /// Writes down all that goes by, if that is asked for.
+    pub(crate) trace: Option<Trace>,
     /// Who waits for an answer; a ticket that hung up is not in it any more.
-    waiting: BTreeSet<Ticket>,
+    waiting: BTreeMap<Ticket, Wait>,
     answered: BTreeSet<Ticket>,
     removed: BTreeSet<ServiceId>,
     /// Stopped on request, and nobody asked for it since.
@@ -35,8 +43,7 @@ pub(crate) struct Shadow {
     given_up: BTreeSet<ServiceId>,
     /// This history attempts cycles.
     with_cycles: bool,
-    /// Restarts are spread.
-    with_salt: bool,
+    nature: Nature,
     /// The last errand of each service.
     errands: BTreeMap<ServiceId, ErrandId>,
     /// This event may close a cycle and break it up again, so it can't be said who was in one.
@@ -52,16 +59,19 @@ pub(crate) struct Shadow {
 
 impl Watch for Shadow {
     fn event(&mut self, world: &World, event: &Event) {
-        if self.tell {
-            println!("{:?} <- {event:?}", world.now);
+        if let Some(trace) = &mut self.trace {
+            trace.event(world.now, &world.supervisor, event);
         }
         self.cycles_unclear = false;
         match event {
             Event::Command {
-                ticket, command, ..
+                ticket,
+                patience,
+                command,
             } => {
-                self.waiting.extend(ticket);
                 self.command(world, command);
+                let wait = Wait::of(command, *patience);
+                self.waiting.extend(ticket.map(|ticket| (ticket, wait)));
             }
             Event::HungUp { ticket } => {
                 self.waiting.remove(ticket);
@@ -105,8 +115,8 @@ impl Watch for Shadow {
     }
 
     fn action(&mut self, world: &World, action: &Action) {
-        if self.tell {
-            println!("{:?}    -> {action:?}", world.now);
+        if let Some(trace) = &mut self.trace {
+            trace.action(world.now, &world.supervisor, action);
         }
         match action {
             Action::Spawn { service } => self.spawned(world, *service),
@@ -119,8 +129,13 @@ impl Watch for Shadow {
                 self.known(*service);
                 self.removed.insert(*service);
                 self.attended.remove(service);
+                let lives = !world.members(*service).is_empty();
+                assert!(
+                    !lives || self.given_up.contains(service),
+                    "{service:?} lives on"
+                );
             }
-            Action::Reply { ticket, outcome } => self.replied(*ticket, outcome),
+            Action::Reply { ticket, outcome } => self.replied(world, *ticket, outcome),
             Action::Anomaly { what, service } => panic!("{what}: {service:?}"),
             Action::Errand {
                 service,
@@ -146,7 +161,10 @@ impl Watch for Shadow {
     }
 
     fn settled(&mut self, world: &World) {
+        let mut next: Option<Time> = None;
         for (id, service) in world.supervisor.services() {
+            let own = [due_of(service.state()), care_of(service)];
+            next = next.into_iter().chain(own.into_iter().flatten()).min();
             let attended = self.attended.contains(&id);
             assert_eq!(attended, is_attended(service), "{service:?}");
             assert!(
@@ -163,15 +181,60 @@ impl Watch for Shadow {
                 );
             }
         }
+        let patience = self.waiting.values().filter_map(|wait| wait.until);
+        let next = next.into_iter().chain(patience).min();
+        let armed = world.supervisor.next_deadline();
+        assert_eq!(armed, next, "each deadline is somebody's");
+    }
+}
+
+/// What an answer is waited for about.
+#[derive(Clone, Debug)]
+struct Wait {
+    goal: Option<Goal>,
+    /// When it is to be answered at latest.
+    until: Option<Time>,
+    service: Option<ServiceId>,
+    /// It may be waited for in vain: somebody only looks on.
+    looks_on: bool,
+}
+
+impl Wait {
+    fn of(command: &Command, patience: Patience) -> Self {
+        let (goal, service) = match command {
+            Command::Start { service, .. } | Command::Restart { service } => {
+                (Some(Goal::Start), Some(*service))
+            }
+            Command::Stop { service } => (Some(Goal::Stop), Some(*service)),
+            Command::Remove { service } => (Some(Goal::Gone), Some(*service)),
+            Command::Wait { service, goal } => (Some(*goal), Some(*service)),
+            Command::Refresh { service } => (Some(Goal::Refresh), Some(*service)),
+            Command::Signal { .. }
+            | Command::StartAll
+            | Command::StopAll
+            | Command::RemoveAll
+            | Command::Put { .. }
+            | Command::Reload { .. }
+            | Command::Boot { .. }
+            | Command::Shutdown { .. } => (None, None),
+        };
+        let (goal, until) = match patience {
+            Patience::None => (None, None),
+            Patience::Until(until) => (goal, until),
+        };
+        Self {
+            goal,
+            until,
+            service,
+            looks_on: matches!(command, Command::Wait { .. }),
+        }
     }
 }
 
 impl Shadow {
-    pub(crate) fn new(tell: bool, with_cycles: bool, with_salt: bool) -> Self {
+    pub(crate) fn new(nature: Nature) -> Self {
         Self {
-            tell,
-            with_cycles,
-            with_salt,
+            nature,
             ..Self::default()
         }
     }
@@ -180,16 +243,73 @@ impl Shadow {
         assert!(!self.removed.contains(&id), "{id:?} is no more");
     }
 
-    fn replied(&mut self, ticket: Ticket, outcome: &Outcome) {
-        assert!(self.waiting.remove(&ticket), "{ticket:?} does not wait");
+    fn replied(&mut self, world: &World, ticket: Ticket, outcome: &Outcome) {
+        let wait = self.waiting.remove(&ticket);
+        let wait = wait.unwrap_or_else(|| panic!("{ticket:?} does not wait"));
         assert!(self.answered.insert(ticket), "{ticket:?} answered twice");
+        if let (Some(goal), Some(id), Outcome::Done) = (wait.goal, wait.service, outcome) {
+            assert!(
+                self.is_true(world, goal, id),
+                "{goal:?} is not so of {id:?}"
+            );
+        }
         if let Outcome::Bulk { services, failed } = outcome {
             assert!(failed.len() <= services.len(), "more failed than there are");
         }
     }
 
+    /// Is what a client is told so by now?
+    fn is_true(&self, world: &World, goal: Goal, id: ServiceId) -> bool {
+        let Some(service) = world.supervisor.service(id) else {
+            return match goal {
+                Goal::Stop | Goal::Stopped | Goal::Gone => self.removed.contains(&id),
+                Goal::Start | Goal::Running | Goal::Exited | Goal::Refresh => false,
+            };
+        };
+        let over = match service.state() {
+            State::Exited { end } | State::Backoff { end, .. } => Some(end),
+            State::Failed { why } => Some(End::Failure(why)),
+            State::Inactive
+            | State::Blocked { .. }
+            | State::Preparing { .. }
+            | State::Forking
+            | State::Spawning { .. }
+            | State::Starting { .. }
+            | State::Running { .. }
+            | State::Stopping { .. }
+            | State::Clearing { .. }
+            | State::Trailing { .. } => None,
+        };
+        match goal {
+            Goal::Start => is_met(service) || over.is_some_and(End::is_success),
+            Goal::Running => is_met(service),
+            Goal::Stop | Goal::Stopped => self.given_up.contains(&id) || world.mains(id).is_empty(),
+            Goal::Exited => over.is_some(),
+            Goal::Refresh => true,
+            Goal::Gone => false,
+        }
+    }
+
     /// A stop is final until somebody starts the service, or one that brings it along.
     fn command(&mut self, world: &World, command: &Command) {
+        match command {
+            Command::Put { spec } => self.with_cycles |= may_be_in_cycle(spec),
+            Command::Reload { specs, .. } => {
+                self.with_cycles |= specs.iter().any(|spec| may_be_in_cycle(spec));
+            }
+            Command::Start { .. }
+            | Command::Stop { .. }
+            | Command::Restart { .. }
+            | Command::Signal { .. }
+            | Command::Refresh { .. }
+            | Command::Wait { .. }
+            | Command::Remove { .. }
+            | Command::StartAll
+            | Command::StopAll
+            | Command::RemoveAll
+            | Command::Boot { .. }
+            | Command::Shutdown { .. } => {}
+        }
         self.cycles_unclear = self.with_cycles
             && matches!(
                 command,
@@ -389,7 +509,8 @@ impl Shadow {
                 let found = until.since(world.now);
                 let (least, most) = (delay * 9 / 10, delay * 11 / 10);
                 assert!(least <= found && found <= most, "{found:?} of {delay:?}");
-                assert!(self.with_salt || found == delay, "{service:?}");
+                let spread = self.nature.salt != 0;
+                assert!(spread || found == delay, "{service:?}");
             }
             State::Failed { why } => {
                 let restarts = may_restart(service, End::Failure(why));
@@ -434,10 +555,87 @@ impl Shadow {
             })
     }
 
+    /// The world has turned kind, and nothing moves any more: each wish is met, or something that
+    /// lasts is against it.
+    pub(crate) fn settled_for_good(&self, world: &World) {
+        for (id, service) in world.supervisor.services() {
+            let wanted = match service.want() {
+                Want::Up => true,
+                Want::Down | Want::Call => false,
+                Want::Cycle | Want::Gone => panic!("it does not come about: {service:?}"),
+            };
+            match service.state() {
+                State::Inactive => assert!(!wanted, "nobody starts {service:?}"),
+                State::Running { .. } => assert!(wanted, "nobody stops {service:?}"),
+                State::Exited { .. } | State::Failed { .. } => {}
+                State::Blocked { .. } => assert!(
+                    wanted && self.is_held_back_for_good(world, id, service),
+                    "nothing holds back {service:?}"
+                ),
+                State::Preparing { .. }
+                | State::Forking
+                | State::Spawning { .. }
+                | State::Starting { .. }
+                | State::Stopping { .. }
+                | State::Clearing { .. }
+                | State::Trailing { .. }
+                | State::Backoff { .. } => panic!("it does not come to rest: {service:?}"),
+            }
+        }
+        for (ticket, wait) in &self.waiting {
+            assert!(wait.looks_on, "{ticket:?} is not answered: {wait:?}");
+        }
+    }
+
+    fn is_held_back_for_good(&self, world: &World, id: ServiceId, service: &Service) -> bool {
+        let find = |name: &str| {
+            let id = world.supervisor.find(name)?;
+            world.supervisor.service(id)
+        };
+        let is_unmet = |name: &Rc<str>| !find(name).is_some_and(is_met);
+        let mut others = world.supervisor.services();
+        leads_to_itself(world, service)
+            || service.spec().links.requires.iter().any(is_unmet)
+            || others.any(|(other_id, other)| {
+                other_id != id && other.state().is_active() && are_rivals(service, other)
+            })
+    }
+
+    /// Milliseconds after which a shutdown is over, whatever processes do: each of its means has
+    /// its time, for one service after another.
+    pub(crate) fn longest_shutdown(&self, world: &World) -> u64 {
+        let longest = world.supervisor.services().map(|(_, service)| {
+            let hooks = &service.spec().hooks;
+            let hooks = [&hooks.stop, &hooks.post_stop].into_iter().flatten();
+            let hooks: Duration = hooks.map(|hook| hook.timeout).sum();
+            // To the main process, to what it left behind, to what the hook left behind. A stop
+            // that is under way may still be one by an earlier spec.
+            let polite = service.spec().lifecycle.stop_timeout.max(LONGEST_STOP);
+            hooks + (polite + KILL_GRACE) * 3
+        });
+        let longest: Duration = longest.sum();
+        let longest = longest + LONGEST_STOP;
+        u64::try_from(longest.as_millis()).expect("a time")
+    }
+
+    /// Those of its notes on which it depends what may still happen.
+    #[allow(dead_code, reason = "for small cases")]
+    pub(crate) fn notes(&self) -> [&BTreeSet<ServiceId>; 6] {
+        [
+            &self.stopped,
+            &self.told,
+            &self.hooked,
+            &self.given_up,
+            &self.removed,
+            &self.forking,
+        ]
+    }
+
     /// Everything is down, and everybody was answered.
     pub(crate) fn finished(&self, world: &World) {
         assert!(world.halted, "it does not halt");
-        assert_eq!(self.waiting, BTreeSet::new(), "tickets without an answer");
+        let left = self.waiting.keys().collect::<Vec<_>>();
+        assert!(left.is_empty(), "tickets without an answer: {left:?}");
         assert_eq!(world.supervisor.next_deadline(), None);
         assert!(world.supervisor.is_at_rest());
         for (_, service) in world.supervisor.services() {
@@ -448,6 +646,79 @@ impl Shadow {
             assert!(excused, "{pid} is left: {process:?}");
         }
     }
+}
+
+/// When a state ends by itself.
+fn due_of(state: State) -> Option<Time> {
+    match state {
+        State::Preparing { until } => until,
+        State::Spawning { fail_at, .. } | State::Starting { fail_at, .. } => Some(fail_at),
+        State::Stopping { kill_at, .. } | State::Clearing { kill_at, .. } => Some(kill_at),
+        State::Trailing { until, .. } | State::Backoff { until, .. } => Some(until),
+        State::Blocked {
+            hold: Hold::Obstructed { until },
+        } => Some(until),
+        State::Inactive
+        | State::Blocked { .. }
+        | State::Forking
+        | State::Running { .. }
+        | State::Exited { .. }
+        | State::Failed { .. } => None,
+    }
+}
+
+/// When a probe, a ping or a reload is due; only of a program that runs.
+fn care_of(service: &Service) -> Option<Time> {
+    let care = service.care();
+    let reload = match care.refresh {
+        Refresh::Under { until, .. } => Some(until),
+        Refresh::None | Refresh::Done | Refresh::Failed(_) => None,
+    };
+    let due = [care.probe_at, care.silent_at, reload];
+    let next = due.into_iter().flatten().min();
+    let runs = match service.state() {
+        State::Starting { .. } => true,
+        State::Running { pid, .. } => pid.is_some(),
+        State::Inactive
+        | State::Blocked { .. }
+        | State::Preparing { .. }
+        | State::Forking
+        | State::Spawning { .. }
+        | State::Stopping { .. }
+        | State::Clearing { .. }
+        | State::Trailing { .. }
+        | State::Backoff { .. }
+        | State::Exited { .. }
+        | State::Failed { .. } => false,
+    };
+    assert!(runs || next.is_none(), "nobody is cared for: {service:?}");
+    next
+}
+
+/// In a cycle somebody links to one behind him in the alphabet, or to himself.
+fn may_be_in_cycle(spec: &Spec) -> bool {
+    let mut links = spec.links.requires.iter().chain(&spec.links.after);
+    links.any(|name| *name >= spec.name)
+}
+
+/// Does it require or follow itself, by whatever detour?
+fn leads_to_itself(world: &World, service: &Service) -> bool {
+    let mut seen = BTreeSet::new();
+    let mut queue = vec![service];
+    while let Some(next) = queue.pop() {
+        let links = &next.spec().links;
+        for name in links.requires.iter().chain(&links.after) {
+            if *name == service.spec().name {
+                return true;
+            }
+            let found = world.supervisor.find(name);
+            let found = found.and_then(|id| world.supervisor.service(id));
+            if seen.insert(Rc::clone(name)) {
+                queue.extend(found);
+            }
+        }
+    }
+    false
 }
 
 fn is_wanted(service: &Service) -> bool {

@@ -14,9 +14,24 @@ use zinit::engine::{
     Action, Errand, ErrandId, Event, Exit, Pid, Report, ServiceId, Signal, SpawnError, Step,
     Supervisor, Time,
 };
+use zinit::record::Recorder;
 
 /// Events one feeding may bring about before the engine is said to run in circles.
 const EVENTS_PER_FEED: usize = 20_000;
+
+/// Numbers of processes begin after this one.
+const FIRST_PID: i32 = 100;
+
+/// How a world is.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Nature {
+    /// Spreads restarts, unless it is 0.
+    pub(crate) salt: u64,
+    /// What is due at the same time as the engine's deadline comes after it.
+    pub(crate) deadlines_first: bool,
+    /// The number of a process that was collected is the next one's.
+    pub(crate) reuses_pids: bool,
+}
 
 /// What becomes of a spawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +50,8 @@ pub(crate) enum Spawning {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Behaviour {
     pub(crate) spawning: Spawning,
+    /// From the action to the fork.
+    pub(crate) fork_ms: u64,
     /// From fork to the program.
     pub(crate) exec_ms: u64,
     /// From the program's start to its end by itself, and that end.
@@ -65,6 +82,7 @@ impl Default for Behaviour {
     fn default() -> Self {
         Self {
             spawning: Spawning::Works,
+            fork_ms: 0,
             exec_ms: 1,
             lives_ms: None,
             exit: Exit::Code(0),
@@ -112,19 +130,26 @@ pub(crate) enum Role {
 
 #[derive(Clone, Copy, Debug)]
 enum Due {
+    Fork(ServiceId),
     Exec(Pid),
     Death(Pid, Exit),
     Ready(Pid),
     Ping(Pid, u64),
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct World {
     pub(crate) now: Time,
     pub(crate) supervisor: Supervisor,
     pub(crate) behaviours: BTreeMap<String, Behaviour>,
     pub(crate) processes: BTreeMap<Pid, Process>,
+    pub(crate) last_errands: BTreeMap<ServiceId, ErrandId>,
     pub(crate) halted: bool,
+    /// Events that the engine was told.
+    pub(crate) events: u64,
+    /// Keeps what the engine is told.
+    pub(crate) recorder: Option<Recorder>,
+    nature: Nature,
     /// What is due at the same time comes in the order of its number.
     agenda: BTreeMap<(Time, u64), Due>,
     last_number: u64,
@@ -133,11 +158,11 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// With restarts that are spread, unless the salt is 0.
-    pub(crate) fn salted(salt: u64) -> Self {
+    pub(crate) fn new(nature: Nature) -> Self {
         Self {
-            last_pid: 100,
-            supervisor: Supervisor::salted(salt),
+            last_pid: FIRST_PID,
+            supervisor: Supervisor::salted(nature.salt),
+            nature,
             ..Self::default()
         }
     }
@@ -153,7 +178,11 @@ impl World {
         while let Some(event) = events.pop_front() {
             fed += 1;
             assert!(fed < EVENTS_PER_FEED, "this turn does not end: {event:?}");
+            self.events += 1;
             watch.event(self, &event);
+            if let Some(recorder) = &mut self.recorder {
+                recorder.note(&self.supervisor, self.now, &event);
+            }
             let mut actions = Vec::new();
             self.supervisor.handle(self.now, event, &mut actions);
             self.supervisor.check();
@@ -166,7 +195,7 @@ impl World {
     }
 
     /// Lets everything happen that is due up to `end`. What the engine is to be told of its
-    /// deadline comes after what processes did at the same time.
+    /// deadline comes after what processes did at the same time, or before.
     pub(crate) fn run_until(&mut self, end: Time, watch: &mut impl Watch) {
         loop {
             let due = self.agenda.first_key_value().map(|((at, _), _)| *at);
@@ -178,7 +207,9 @@ impl World {
                 break;
             }
             self.now = self.now.max(next);
-            if due == Some(next) {
+            let is_due = |at: Option<Time>| at.is_some_and(|at| at <= self.now);
+            let happens = is_due(due) && !(self.nature.deadlines_first && is_due(deadline));
+            if happens {
                 self.happen(watch);
             } else {
                 self.feed(Event::Deadline, watch);
@@ -202,9 +233,7 @@ impl World {
 
     /// The process ends at once.
     pub(crate) fn kill(&mut self, pid: Pid, exit: Exit, watch: &mut impl Watch) {
-        self.agenda.retain(|_, due| match due {
-            Due::Exec(of) | Due::Death(of, _) | Due::Ready(of) | Due::Ping(of, _) => *of != pid,
-        });
+        self.strike(pid);
         let Some(process) = self.processes.remove(&pid) else {
             return;
         };
@@ -234,6 +263,10 @@ impl World {
             return;
         };
         match due {
+            Due::Fork(service) => {
+                let event = self.spawn(service);
+                self.feed(event, watch);
+            }
             Due::Death(pid, exit) => self.kill(pid, exit, watch),
             Due::Exec(pid) => self.exec(pid, watch),
             Due::Ready(pid) => self.feed(Event::Ready { pid }, watch),
@@ -247,7 +280,7 @@ impl World {
         }
     }
 
-    fn exec(&mut self, pid: Pid, watch: &mut impl Watch) {
+    pub(crate) fn exec(&mut self, pid: Pid, watch: &mut impl Watch) {
         let Some(process) = self.processes.get(&pid).cloned() else {
             return;
         };
@@ -277,7 +310,13 @@ impl World {
 
     fn perform(&mut self, action: &Action, events: &mut VecDeque<Event>) {
         match *action {
-            Action::Spawn { service } => events.push_back(self.spawn(service)),
+            Action::Spawn { service } => {
+                self.part(service);
+                match self.behaviour(service).fork_ms {
+                    0 => events.push_back(self.spawn(service)),
+                    ms => self.later(ms, Due::Fork(service)),
+                }
+            }
             Action::KillTree {
                 service,
                 pid,
@@ -326,15 +365,26 @@ impl World {
 
     /// An errand is recalled: it dies, and nobody is told.
     fn forget(&mut self, pid: Pid) {
-        self.agenda.retain(|_, due| match due {
-            Due::Exec(of) | Due::Death(of, _) | Due::Ready(of) | Due::Ping(of, _) => *of != pid,
-        });
+        self.strike(pid);
         self.processes.remove(&pid);
     }
 
+    /// Nothing is due of this process any more.
+    fn strike(&mut self, pid: Pid) {
+        self.agenda.retain(|_, due| match due {
+            Due::Exec(of) | Due::Death(of, _) | Due::Ready(of) | Due::Ping(of, _) => *of != pid,
+            Due::Fork(_) => true,
+        });
+    }
+
+    fn behaviour(&self, service: ServiceId) -> Behaviour {
+        let name = self.name(service).expect("nothing is done for nobody");
+        self.behaviours.get(name).copied().unwrap_or_default()
+    }
+
     fn set_out(&mut self, service: ServiceId, errand: ErrandId, what: Errand) {
-        let name = self.name(service).expect("no errand for nobody").to_owned();
-        let behaviour = self.behaviours.get(&name).copied().unwrap_or_default();
+        self.last_errands.insert(service, errand);
+        let behaviour = self.behaviour(service);
         let (takes, succeeds) = match what {
             Errand::Probe => (behaviour.probe_ms, behaviour.is_well),
             Errand::Hook(_) => (behaviour.hook_ms, behaviour.hook_succeeds),
@@ -352,16 +402,18 @@ impl World {
         }
     }
 
-    fn spawn(&mut self, service: ServiceId) -> Event {
-        // What an earlier run could not be killed with is not waited for any more.
+    /// What an earlier run could not be killed with is not waited for any more.
+    fn part(&mut self, service: ServiceId) {
         self.sweeps.retain(|of| *of != service);
         for process in self.processes.values_mut() {
             if process.service == service {
                 process.role = Role::Stray;
             }
         }
-        let name = self.name(service).expect("no spawn for nobody").to_owned();
-        let behaviour = self.behaviours.get(&name).copied().unwrap_or_default();
+    }
+
+    fn spawn(&mut self, service: ServiceId) -> Event {
+        let behaviour = self.behaviour(service);
         let error = SpawnError {
             step: Step::Fork,
             errno: 11,
@@ -392,8 +444,7 @@ impl World {
     }
 
     fn fork(&mut self, service: ServiceId, role: Role, behaviour: Behaviour) -> Pid {
-        self.last_pid += 1;
-        let pid = Pid::new(self.last_pid).expect("pids are positive");
+        let pid = self.free_pid();
         self.processes.insert(
             pid,
             Process {
@@ -404,6 +455,17 @@ impl World {
             },
         );
         pid
+    }
+
+    fn free_pid(&mut self) -> Pid {
+        let number = |number| Pid::new(number).expect("pids are positive");
+        if self.nature.reuses_pids {
+            let mut all = (FIRST_PID + 1..).map(number);
+            let free = all.find(|pid| !self.processes.contains_key(pid));
+            return free.expect("numbers do not end");
+        }
+        self.last_pid += 1;
+        number(self.last_pid)
     }
 
     fn signal(&mut self, pid: Pid, signal: Signal) {
