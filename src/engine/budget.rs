@@ -15,7 +15,7 @@ use super::table::Table;
 use super::{Action, ServiceId, Time};
 
 /// What a stop may take when the time for all is over.
-const LEAST_SHARE: Duration = Duration::from_millis(1);
+pub(super) const LEAST_SHARE: Duration = Duration::from_millis(1);
 
 /// What is left for a stop and for those that follow it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! What a service does next: commands move its want, and table 2 (at the head of `service.rs`) says
 //! which step the want and the gate allow.
 
+use super::budget::LEAST_SHARE;
 use super::gate::Gate;
 use super::restart::Restarts;
 use super::service::{KILL_GRACE, Service};
@@ -125,13 +126,10 @@ impl Service {
 
     /// Would a step be for the better?
     pub(super) fn hopes(&self, gate: Gate) -> bool {
-        let State::Blocked { hold } = self.state else {
-            return false;
-        };
-        let better = match gate.hold {
-            None => true,
-            Some(Hold::Waiting) => hold != Hold::Waiting,
-            Some(_) => false,
+        let better = match (self.state, gate.hold) {
+            (State::Blocked { .. } | State::Preparing { until: None }, None) => true,
+            (State::Blocked { hold }, Some(Hold::Waiting)) => hold != Hold::Waiting,
+            (_, _) => false,
         };
         better && self.want == Want::Up
     }
@@ -287,7 +285,7 @@ impl Service {
             (None, _) | (_, Force::Kill) => patience,
             (Some(share), Force::Polite) => patience.min(share),
             // The signal after it needs time too.
-            (Some(share), Force::Hook) => patience.min(share / 2),
+            (Some(share), Force::Hook) => patience.min((share / 2).max(LEAST_SHARE)),
         };
         let kill_at = now + patience;
         if matches!(self.state, State::Preparing { .. }) {
