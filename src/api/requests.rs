@@ -14,6 +14,9 @@ requests! {
         name: String,
     }
 
+    /// What the engine was told last and what it did, as a text that replays it.
+    "debug.record" => DebugRecord -> Output {}
+
     /// Every service with its links and processes, as text.
     "debug.state" => DebugState -> Output {}
 

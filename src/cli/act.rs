@@ -91,6 +91,7 @@ fn perform(session: &mut Session<'_, '_>, request: &Request) -> Answer {
             session.show("service.children", named(name), show)
         }
         Request::Ping => session.show("system.ping", Value::Null, render::ping),
+        Request::DebugRecord => session.show("debug.record", Value::Null, render::output),
         Request::DebugState => session.show("debug.state", Value::Null, render::output),
         Request::DebugProcesses(name) => {
             session.show("debug.process_tree", named(name), render::output)

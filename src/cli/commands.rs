@@ -485,6 +485,17 @@ pub const COMMANDS: &[Command] = &[
         ..BARE
     },
     Command {
+        name: "debug",
+        arguments: "record|state|procs [NAME]",
+        operands: (1, 2),
+        group: Group::Server,
+        about: "what the server did last, what it knows, or the processes of NAME",
+        help: "record prints what the engine was told last and what it did, as a text that replays it. It\n\
+               tells no programs, arguments or environment; send it along with a report of a bug.",
+        meaning: meaning::debug,
+        ..BARE
+    },
+    Command {
         name: "debug-state",
         group: Group::Server,
         about: "show all the server knows about its services",

@@ -290,6 +290,32 @@ pub(super) fn healthcheck(typed: &Typed, env: &Env) -> Meaning {
     ask(typed, env, Request::Health(typed.names()?))
 }
 
+pub(super) fn debug(typed: &Typed, env: &Env) -> Meaning {
+    let words = typed.names()?;
+    let what = words.first().map_or("", String::as_str);
+    let request = match (what, words.get(1)) {
+        ("record", None) => Request::DebugRecord,
+        ("state", None) => Request::DebugState,
+        ("procs", Some(name)) => Request::DebugProcesses(name.clone()),
+        ("record" | "state", Some(_)) => {
+            return Err(UsageError::Combination("only debug procs takes a name"));
+        }
+        ("procs", None) => {
+            return Err(UsageError::Combination(
+                "the name of the service is missing: zinit debug procs NAME",
+            ));
+        }
+        (unknown, _) => {
+            return Err(UsageError::BadValue {
+                of: "debug",
+                typed: unknown.to_owned(),
+                wanted: "record, state or procs",
+            });
+        }
+    };
+    ask(typed, env, request)
+}
+
 pub(super) fn debug_state(typed: &Typed, env: &Env) -> Meaning {
     ask(typed, env, Request::DebugState)
 }

@@ -162,6 +162,8 @@ pub enum Request {
     Children(String),
     /// Whether the server answers.
     Ping,
+    /// What the engine was told last and what it did, as a text that replays it.
+    DebugRecord,
     /// The server's view of everything, as text.
     DebugState,
     /// A service's process tree, as text.

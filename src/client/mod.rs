@@ -242,6 +242,11 @@ impl Client {
         Ok(self.call(&api::ServiceTree {})?.ascii)
     }
 
+    /// What the engine was told last and what it did, as a text that replays it.
+    pub fn debug_record(&mut self) -> Answer<String> {
+        Ok(self.call(&api::DebugRecord {})?.output)
+    }
+
     /// All that the server knows of its services, as text.
     pub fn debug_state(&mut self) -> Answer<String> {
         Ok(self.call(&api::DebugState {})?.output)

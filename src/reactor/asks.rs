@@ -63,6 +63,10 @@ impl Reactor {
                 self.follow(client, request, query);
                 return None;
             }
+            Ask::DebugRecord => {
+                let output = self.recorder.text(&self.supervisor);
+                Ok(to_value(&Output { output }))
+            }
             Ask::DebugState => {
                 let families = &mut self.families;
                 let output = text::debug_state(&self.supervisor, clock::now(), |pid| {

@@ -69,6 +69,7 @@ use crate::engine::{
     Action, Command, Event, Outcome, Patience, Pid, ServiceId, Signal, State, Supervisor, Table,
     Ticket,
 };
+use crate::record::Recorder;
 use crate::rpc::view::Said;
 use crate::rpc::{self, Form};
 use crate::sys::cgroup::Cgroups;
@@ -126,6 +127,8 @@ pub struct Reactor {
     closing: Closing,
     console: Console,
     supervisor: Supervisor,
+    /// What the engine was told last.
+    recorder: Recorder,
     inbox: VecDeque<Event>,
     /// Actions that take their time, in the order in which they came up.
     deeds: VecDeque<Deed>,
@@ -248,6 +251,7 @@ impl Reactor {
             closing: Closing::default(),
             console: Console::default(),
             supervisor: Supervisor::salted(clock::salt()),
+            recorder: Recorder::default(),
             inbox: VecDeque::new(),
             deeds: VecDeque::new(),
             deeds_left: DEEDS_ALONE,
@@ -462,7 +466,9 @@ impl Reactor {
         let mut actions = Vec::new();
         loop {
             while let Some(event) = self.inbox.pop_front() {
-                self.supervisor.handle(clock::now(), event, &mut actions);
+                let now = clock::now();
+                self.recorder.note(&self.supervisor, now, &event);
+                self.supervisor.handle(now, event, &mut actions);
                 for action in actions.drain(..) {
                     self.perform(action);
                 }

@@ -103,6 +103,8 @@ pub enum Ask {
     Logs(LogQuery),
     /// `logs.follow` and `events.follow`.
     Follow(FollowQuery),
+    /// `debug.record`.
+    DebugRecord,
     /// `debug.state`.
     DebugState,
     /// `debug.process_tree`.

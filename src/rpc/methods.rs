@@ -121,6 +121,7 @@ use Role::{Administer, Nothing, Operate, Read};
 /// All methods, by name.
 pub const METHODS: &[Method] = &[
     method::<api::DebugProcessTree>(Read, LOOK, runs::process_tree),
+    method::<api::DebugRecord>(Read, NONE, runs::debug_record),
     method::<api::DebugState>(Read, NONE, runs::debug_state),
     method::<api::EventsFollow>(Read, FOLLOW, runs::follow_events),
     method::<api::LogsFilter>(Read, LOOK, runs::logs_filter),

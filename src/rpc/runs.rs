@@ -106,6 +106,10 @@ pub(super) fn process_tree(params: &Value, scene: &Scene<'_>) -> Run {
     named(params, scene).map(|id| Todo::Ask(Ask::ProcessTree(id)))
 }
 
+pub(super) fn debug_record(_: &Value, _: &Scene<'_>) -> Run {
+    Ok(Todo::Ask(Ask::DebugRecord))
+}
+
 pub(super) fn debug_state(_: &Value, _: &Scene<'_>) -> Run {
     Ok(Todo::Ask(Ask::DebugState))
 }
