@@ -548,7 +548,9 @@ impl Reactor {
                 let name = service
                     .and_then(|id| self.supervisor.service(id))
                     .map_or("-", |found| &found.spec().name);
-                log::error!("{name}: this is a bug of zinit's, please report it: {what}");
+                log::error!(
+                    "{name}: {what}: this is a bug of zinit's, please report it with what 'zinit debug record' prints"
+                );
             }
         }
     }
