@@ -259,9 +259,9 @@ impl Words for Pid {
 
     fn read(from: &mut Reader<'_>) -> Result<Self, Misread> {
         let number = i32::read(from)?;
-        Self::new(number)
-            .ok_or(())
-            .or_else(|()| misread("it", "a process number"))
+        let found = number.to_string();
+        let wanted = "the number of a process";
+        Self::new(number).ok_or(Misread { found, wanted })
     }
 }
 
@@ -276,8 +276,10 @@ impl Words for ServiceId {
         let word = from.word(WANTED)?;
         let parts = word.split_once('.');
         let parts = parts.and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
-        let (index, generation) = parts.ok_or(()).or_else(|()| misread(word, WANTED))?;
-        Ok(Self::from_parts(index, generation))
+        match parts {
+            Some((index, generation)) => Ok(Self::from_parts(index, generation)),
+            None => misread(word, WANTED),
+        }
     }
 }
 

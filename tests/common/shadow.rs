@@ -62,7 +62,10 @@ impl Watch for Shadow {
         if let Some(trace) = &mut self.trace {
             trace.event(world.now, &world.supervisor, event);
         }
-        self.cycles_unclear = false;
+        // With one that goes now a cycle may break up.
+        let mut all = world.supervisor.services();
+        let goes = |(_, service): (ServiceId, &Service)| service.want() == Want::Gone;
+        self.cycles_unclear = self.with_cycles && all.any(goes);
         match event {
             Event::Command {
                 ticket,
@@ -310,7 +313,7 @@ impl Shadow {
             | Command::Boot { .. }
             | Command::Shutdown { .. } => {}
         }
-        self.cycles_unclear = self.with_cycles
+        self.cycles_unclear |= self.with_cycles
             && matches!(
                 command,
                 Command::Put { .. }
