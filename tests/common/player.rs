@@ -144,6 +144,7 @@ struct Odds {
     oneshots: u64,
     troubles: u64,
     cared: u64,
+    survivors: u64,
 }
 
 impl Odds {
@@ -158,6 +159,7 @@ impl Odds {
             oneshots: *rng.pick(&[0, 15, 40]),
             troubles: wild(*rng.pick(&[0, 20, 60, 100])),
             cared: *rng.pick(&[0, 0, 20, 60]),
+            survivors: *rng.pick(&[0, 0, 20]),
         }
     }
 }
@@ -459,7 +461,7 @@ impl Player {
 
     fn shut_down(&mut self) {
         let within = self.rng.chance(50).then(|| self.rng.below(5000));
-        let spare = false;
+        let spare = self.odds.survivors > 0 && self.rng.chance(50);
         self.ask(Asked::Shutdown { within, spare });
         for _ in 0..self.rng.below(6) {
             self.step();
@@ -508,6 +510,7 @@ impl Player {
         spec.status = *self.rng.pick(&statuses);
         spec.class = *self.rng.pick(&[Class::User, Class::User, Class::System]);
         self.draw_lifecycle(&mut spec);
+        spec.lifecycle.survive_switch_root = self.rng.chance(self.odds.survivors);
         self.draw_care(&mut spec);
         self.perform(Line::Declare(Box::new(spec.clone())));
         self.declared.insert(name, spec);

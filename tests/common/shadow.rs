@@ -39,6 +39,8 @@ pub(crate) struct Shadow {
     hooked: BTreeSet<ServiceId>,
     /// Told to stop in this run.
     told: BTreeSet<ServiceId>,
+    /// Survive the switch of root.
+    spared: BTreeSet<ServiceId>,
     /// Could not be killed; what is left of them does not count.
     given_up: BTreeSet<ServiceId>,
     /// This history attempts cycles.
@@ -330,9 +332,13 @@ impl Shadow {
                 });
                 self.stopped.extend(of_user.map(|(id, _)| id));
             }
-            Command::Shutdown { .. } => {
-                let all = world.supervisor.services();
-                self.stopped.extend(all.map(|(id, _)| id));
+            Command::Shutdown { spare, .. } => {
+                if *spare && !world.supervisor.is_closing() {
+                    self.spared = survivors(world);
+                }
+                let all = world.supervisor.services().map(|(id, _)| id);
+                let down = all.filter(|id| !self.spared.contains(id));
+                self.stopped.extend(down);
             }
             Command::Start { service, .. } | Command::Restart { service } => {
                 if !world.supervisor.is_closing() {
@@ -639,16 +645,46 @@ impl Shadow {
         assert!(world.halted, "it does not halt");
         let left = self.waiting.keys().collect::<Vec<_>>();
         assert!(left.is_empty(), "tickets without an answer: {left:?}");
-        assert_eq!(world.supervisor.next_deadline(), None);
-        assert!(world.supervisor.is_at_rest());
-        for (_, service) in world.supervisor.services() {
-            assert!(!service.state().is_active(), "{service:?} is not down");
+        if self.spared.is_empty() {
+            assert_eq!(world.supervisor.next_deadline(), None);
+            assert!(world.supervisor.is_at_rest());
+        }
+        for (id, service) in world.supervisor.services() {
+            let is_down = !service.state().is_active();
+            assert!(
+                is_down || self.spared.contains(&id),
+                "{service:?} is not down"
+            );
         }
         for (pid, process) in &world.processes {
-            let excused = process.role == Role::Stray || self.given_up.contains(&process.service);
+            let excused = process.role == Role::Stray
+                || self.given_up.contains(&process.service)
+                || self.spared.contains(&process.service);
             assert!(excused, "{pid} is left: {process:?}");
         }
     }
+}
+
+/// Who survives a switch of root, and what those require.
+fn survivors(world: &World) -> BTreeSet<ServiceId> {
+    let survives = |service: &Service| {
+        service.spec().lifecycle.survive_switch_root && service.want() == Want::Up
+    };
+    let all = world.supervisor.services();
+    let mut reached: Vec<ServiceId> = all
+        .filter(|(_, service)| survives(service))
+        .map(|(id, _)| id)
+        .collect();
+    let mut survivors = BTreeSet::new();
+    while let Some(id) = reached.pop() {
+        if let Some(service) = world.supervisor.service(id)
+            && survivors.insert(id)
+        {
+            let names = service.spec().links.requires.iter();
+            reached.extend(names.filter_map(|name| world.supervisor.find(name)));
+        }
+    }
+    survivors
 }
 
 /// When a state ends by itself.
