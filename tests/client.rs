@@ -324,6 +324,7 @@ fn every_method_has_its_function() {
     answered(client.why("web"));
     answered(client.tree());
     answered(client.debug_state());
+    answered(client.debug_record());
     answered(client.debug_process_tree("web"));
     answered(client.discover());
     answered(client.logs(None, Some(1)));
