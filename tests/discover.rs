@@ -195,6 +195,7 @@ fn calls(dir: &str) -> Vec<(&'static str, Vec<Value>)> {
         ("service.list_full", vec![Value::Null]),
         ("service.tree", vec![Value::Null]),
         ("debug.state", vec![Value::Null]),
+        ("debug.record", vec![Value::Null]),
         ("service.is_running", some(&[name("up"), name("idle")])),
         (
             "logs.get",
