@@ -55,7 +55,7 @@ pub fn spec_line(spec: &Spec) -> String {
 struct Line(String);
 
 impl Line {
-    fn key(&mut self, key: &str, value: impl Display) {
+    fn key(&mut self, key: &str, value: &dyn Display) {
         let _ = write!(self.0, " {key}={value}");
     }
 
@@ -67,13 +67,13 @@ impl Line {
 
     fn differs<T: Display + PartialEq>(&mut self, key: &str, value: T, default: T) {
         if value != default {
-            self.key(key, value);
+            self.key(key, &value);
         }
     }
 
     fn span(&mut self, key: &str, span: Option<Duration>) {
         if let Some(span) = span {
-            self.key(key, span.as_millis());
+            self.key(key, &span.as_millis());
         }
     }
 
@@ -121,7 +121,7 @@ impl Line {
             mode_word(usual.kill_mode),
         );
         if let Some(signal) = life.reload_signal {
-            self.key("reload_signal", signal);
+            self.key("reload_signal", &signal);
         }
         if life.success_exit != usual.success_exit {
             let words = life.success_exit.all().map(|exit| match exit {
@@ -141,11 +141,11 @@ impl Line {
     fn readiness(&mut self, readiness: &Readiness) {
         match readiness {
             Readiness::Spawn => {}
-            Readiness::Exit => self.key("readiness", "exit"),
-            Readiness::Health => self.key("readiness", "health"),
+            Readiness::Exit => self.key("readiness", &"exit"),
+            Readiness::Health => self.key("readiness", &"health"),
             // Over which way it says so is the shell's business.
             Readiness::Notify | Readiness::Fd(_) | Readiness::Log(_) => {
-                self.key("readiness", "notify");
+                self.key("readiness", &"notify");
             }
         }
     }
@@ -154,7 +154,7 @@ impl Line {
         let Some(health) = health else {
             return;
         };
-        self.key("probe", health.interval.as_millis());
+        self.key("probe", &health.interval.as_millis());
         let (timeout, usual) = (health.timeout.as_millis(), PROBE_TIMEOUT.as_millis());
         self.differs("probe_timeout", timeout, usual);
         self.differs("retries", health.retries, PROBE_RETRIES);
@@ -178,9 +178,9 @@ impl Line {
     fn follow(&mut self, key: &str, follow: &Follow) {
         match follow {
             Follow::Nothing => {}
-            Follow::Shutdown => self.key(key, "shutdown"),
-            Follow::Reboot => self.key(key, "reboot"),
-            Follow::Shell => self.key(key, "shell"),
+            Follow::Shutdown => self.key(key, &"shutdown"),
+            Follow::Reboot => self.key(key, &"reboot"),
+            Follow::Shell => self.key(key, &"shell"),
             Follow::Start(name) => self.key(key, name),
         }
     }

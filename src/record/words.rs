@@ -25,11 +25,21 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    fn word(&mut self, word: impl Display) {
+    fn word(&mut self, word: &str) {
+        self.blank();
+        self.text.push_str(word);
+    }
+
+    /// A word that is not a text yet.
+    fn show(&mut self, value: &dyn Display) {
+        self.blank();
+        let _ = write!(self.text, "{value}");
+    }
+
+    fn blank(&mut self) {
         if !self.text.is_empty() && !self.text.ends_with('\n') {
             self.text.push(' ');
         }
-        let _ = write!(self.text, "{word}");
     }
 }
 
@@ -145,7 +155,7 @@ macro_rules! plain {
     ($($name:ident: $wanted:literal),*) => {$(
         impl Words for $name {
             fn write(&self, to: &mut Writer) {
-                to.word(self);
+                to.show(self);
             }
 
             fn read(from: &mut Reader<'_>) -> Result<Self, Misread> {
@@ -178,7 +188,7 @@ newtypes!(Ticket, ErrandId);
 impl<T: Words> Words for Option<T> {
     fn write(&self, to: &mut Writer) {
         match self {
-            None => to.word('-'),
+            None => to.word("-"),
             Some(value) => value.write(to),
         }
     }
@@ -193,9 +203,9 @@ impl<T: Words> Words for Option<T> {
 
 impl<T: Words> Words for Vec<T> {
     fn write(&self, to: &mut Writer) {
-        to.word('[');
+        to.word("[");
         self.iter().for_each(|value| value.write(to));
-        to.word(']');
+        to.word("]");
     }
 
     fn read(from: &mut Reader<'_>) -> Result<Self, Misread> {
@@ -254,7 +264,7 @@ impl Words for Rc<Spec> {
 
 impl Words for Pid {
     fn write(&self, to: &mut Writer) {
-        to.word(self);
+        to.show(self);
     }
 
     fn read(from: &mut Reader<'_>) -> Result<Self, Misread> {
@@ -268,7 +278,7 @@ impl Words for Pid {
 impl Words for ServiceId {
     fn write(&self, to: &mut Writer) {
         let (index, generation) = self.parts();
-        to.word(format_args!("{index}.{generation}"));
+        to.show(&format_args!("{index}.{generation}"));
     }
 
     fn read(from: &mut Reader<'_>) -> Result<Self, Misread> {
@@ -297,7 +307,7 @@ impl Words for Time {
 /// Milliseconds; the engine counts in no smaller ones.
 impl Words for Duration {
     fn write(&self, to: &mut Writer) {
-        to.word(self.as_millis());
+        to.show(&self.as_millis());
     }
 
     fn read(from: &mut Reader<'_>) -> Result<Self, Misread> {
@@ -307,7 +317,7 @@ impl Words for Duration {
 
 impl Words for Signal {
     fn write(&self, to: &mut Writer) {
-        to.word(self);
+        to.show(self);
     }
 
     fn read(from: &mut Reader<'_>) -> Result<Self, Misread> {
@@ -333,7 +343,7 @@ macro_rules! care {
         impl Words for Care {
             fn write(&self, to: &mut Writer) {
                 if *self == Self::default() {
-                    return to.word('-');
+                    return to.word("-");
                 }
                 let Self { $($field),* } = self;
                 $(to.word(stringify!($field)); $field.write(to);)*
