@@ -266,6 +266,10 @@ impl Families {
             self.sweeping.push((service, signal));
         } else if let Some(family) = self.of.get_mut(service) {
             family.asked = Vec::new();
+            // With nobody left in it, the number of its session may be anybody's.
+            if mode == KillMode::Tree {
+                self.forget_session(service);
+            }
         }
         !left
     }
