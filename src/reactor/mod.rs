@@ -195,6 +195,12 @@ impl Reactor {
         if let Err(errno) = process::adopt_orphans() {
             log::warn!("orphans of services can't be adopted: {errno}");
         }
+        if !procfs::shows_us() {
+            log::warn!(
+                "/proc is not there, or that of another process namespace: of a service only its \
+                 process group is known, and what leaves that is not stopped with it"
+            );
+        }
         let null: OwnedFd = std::fs::File::open("/dev/null")
             .map_err(|error| needed("/dev/null", "CONFIG_DEVTMPFS", error))?
             .into();

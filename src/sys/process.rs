@@ -602,6 +602,25 @@ pub fn collect(pid: Pid) {
     };
 }
 
+/// The session and the group of a child, without a look at `/proc`.
+#[must_use]
+pub fn session_and_group(child: Pid) -> [Option<Pid>; 2] {
+    let child = Some(nix::unistd::Pid::from_raw(child.number()));
+    let found = [nix::unistd::getsid(child), nix::unistd::getpgid(child)];
+    found.map(|number| Pid::new(number.ok()?.as_raw()))
+}
+
+/// Has the server a child in that process group, dead or alive?
+#[must_use]
+pub fn has_child_in(group: Pid) -> bool {
+    // SAFETY: an all-zero siginfo_t is a valid value for the kernel to fill in.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    let id = group.number().unsigned_abs();
+    let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: `info` is valid for writing.
+    unsafe { libc::waitid(libc::P_PGID, id, &raw mut info, flags) == 0 }
+}
+
 /// Makes orphans of services our children (`PR_SET_CHILD_SUBREAPER`, `prctl(2)`), so that none
 /// escapes to another.
 ///
