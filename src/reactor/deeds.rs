@@ -11,7 +11,7 @@ use super::role::Role;
 use crate::engine::spec::Program;
 use crate::engine::{Errand, ErrandId, Event, Pid, ServiceId, Signal, SpawnError, Spec, Step};
 use crate::sys::process::Stdio;
-use crate::sys::{clock, kill};
+use crate::sys::{clock, kill, procfs};
 
 /// An action that costs forks or looks at processes.
 #[derive(Debug)]
@@ -122,10 +122,12 @@ impl Reactor {
     /// Has the next server know of a main process, in case that this one is killed.
     pub(super) fn note_in_ledger(&mut self, service: ServiceId, pid: Pid) {
         let (place, name) = (service.index(), self.name(service));
+        // Without its start it can't be told from who has its number later.
         let noted = self
             .door
             .as_ref()
-            .map(|door| door.ledger.note(place, pid, clock::boot_ms(), &name));
+            .zip(procfs::stat(pid))
+            .map(|(door, main)| door.ledger.note(place, &main, &name));
         if let Some(Err(error)) = noted {
             log::warn!("the ledger beside the socket: {error}");
         }

@@ -15,6 +15,7 @@ use crate::engine::{ErrandId, Pid, ServiceId, Signal, Supervisor, Table, Time};
 use crate::sys::cgroup::Cgroups;
 use crate::sys::kill;
 use crate::sys::ledger::Entry;
+use crate::sys::process;
 use crate::sys::procfs::{self, Children, Stat};
 
 /// The variable that marks a process as a service's: `SERVER:SERVICE`, one for each server it is
@@ -78,6 +79,15 @@ struct Orphan {
     start: u64,
     owner: Owner,
 }
+
+impl Orphan {
+    fn is_hidden(&self) -> bool {
+        self.start == HIDDEN
+    }
+}
+
+/// The start of a child that `/proc` does not show; nothing starts with the kernel.
+const HIDDEN: u64 = 0;
 
 /// Whose an orphan is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -228,6 +238,12 @@ impl Families {
             kill::kill_child(main, signal);
         } else {
             self.signal_members(all, service, Some(main), mode, signal);
+            self.signal_unseen(all, service, Some(signal));
+            // One that `/proc` does not show is a child of ours nevertheless, with a group of its own.
+            let seen = procfs::stat(main).is_some();
+            if !seen && !kill::kill_group(main, signal) {
+                kill::kill_child(main, signal);
+            }
         }
     }
 
@@ -240,9 +256,13 @@ impl Families {
         mode: KillMode,
         signal: Signal,
     ) -> bool {
+        let is_known = self.sweeping.contains(&(service, signal));
         self.sweeping.retain(|(swept, _)| *swept != service);
-        let mut left =
-            mode != KillMode::Main && self.signal_members(all, service, None, mode, signal);
+        let mut left = false;
+        if mode != KillMode::Main {
+            left = self.signal_members(all, service, None, mode, signal);
+            left |= self.signal_unseen(all, service, (!is_known).then_some(signal));
+        }
         // What is done for it ends with it, whatever may go on of it.
         let errands = self.errands.iter().filter(|(_, of)| **of == service);
         for (pid, _) in errands {
@@ -266,8 +286,40 @@ impl Families {
             self.sweeping.push((service, signal));
         } else if let Some(family) = self.of.get_mut(service) {
             family.asked = Vec::new();
+            // With nobody left in it, the number of its session may be anybody's.
+            if mode == KillMode::Tree {
+                self.forget_session(service);
+            }
         }
         !left
+    }
+
+    /// Signals those of a service that `/proc` does not show: orphans that are hidden there, and
+    /// where it shows nobody at all, who is in the group of the main process. The number of that is
+    /// nobody else's as long as a child of ours has it. Says whether there are any.
+    fn signal_unseen(
+        &mut self,
+        all: &Supervisor,
+        service: ServiceId,
+        signal: Option<Signal>,
+    ) -> bool {
+        self.take_stock(all);
+        let mut is_left = false;
+        let is_its =
+            |orphan: &&Orphan| orphan.is_hidden() && orphan.owner.service() == Some(service);
+        for orphan in self.orphans.iter().filter(is_its) {
+            is_left = true;
+            signal.map(|signal| kill::kill_child(orphan.pid, signal));
+        }
+        let main = self.of.get(service).and_then(|family| family.main);
+        let main = main.filter(|main| self.sessions.get(main) == Some(&service));
+        if let Some(main) = main.filter(|_| !procfs::shows_us())
+            && process::has_child_in(main)
+        {
+            is_left = true;
+            signal.map(|signal| kill::kill_group(main, signal));
+        }
+        is_left
     }
 
     /// Signals every living process of a service, with SIGKILL also those that were made while it
@@ -421,7 +473,12 @@ impl Families {
         for stat in &living {
             signal.map(|signal| kill::kill(stat, signal));
         }
-        living.is_empty()
+        let is_hidden = |orphan: &&Orphan| orphan.is_hidden() && !stays(orphan.owner.service());
+        let hidden: Vec<&Orphan> = self.orphans.iter().filter(is_hidden).collect();
+        for orphan in &hidden {
+            signal.map(|signal| kill::kill_child(orphan.pid, signal));
+        }
+        living.is_empty() && hidden.is_empty()
     }
 
     /// Processes of an earlier server of the same socket, which was killed before it could stop
@@ -540,7 +597,16 @@ impl Families {
         own.retain(|pid| all.service_of(*pid).is_none());
         own.sort_unstable();
         let mut orphans = Vec::with_capacity(own.len());
-        for stat in own.into_iter().filter_map(procfs::stat) {
+        for pid in own {
+            let Some(stat) = procfs::stat(pid) else {
+                let owner = self.owner_of_hidden(pid);
+                orphans.push(Orphan {
+                    pid,
+                    start: HIDDEN,
+                    owner,
+                });
+                continue;
+            };
             let known = self.orphan(stat.pid).filter(|known| {
                 known.start == stat.start
                     && matches!(known.owner, Owner::Service(_) | Owner::Nobody)
@@ -561,6 +627,15 @@ impl Families {
             .binary_search_by_key(&pid, |orphan| orphan.pid)
             .ok()?;
         self.orphans.get(place)
+    }
+
+    /// Whose a child is that `/proc` does not show.
+    fn owner_of_hidden(&self, pid: Pid) -> Owner {
+        let found = process::session_and_group(pid).into_iter().flatten();
+        let mut found = found.filter_map(|number| self.sessions.get(&number));
+        found
+            .next()
+            .map_or(Owner::Nobody, |service| Owner::Service(*service))
     }
 
     fn attribute(&self, all: &Supervisor, stat: &Stat) -> Owner {

@@ -97,6 +97,9 @@ pub struct Options {
 /// Dead children in one turn; the sockets are looked at between.
 const DEAD_A_TURN: usize = 256;
 
+/// Signals that a turn takes in: somebody may send them as fast as they are read.
+const SIGNALS_A_TURN: usize = 8;
+
 /// Processes started, or trees signalled, in one turn. Each may take a millisecond on a busy
 /// machine, and clients shall not notice.
 const DEEDS_A_TURN: usize = 8;
@@ -161,6 +164,7 @@ pub struct Reactor {
     obstacles: Table<String>,
     /// More has happened than this turn took in.
     more_dead: bool,
+    more_signals: bool,
     more_connections: bool,
     more_logged: bool,
     /// Connections are there that can't be taken on before a descriptor is free.
@@ -193,6 +197,12 @@ impl Reactor {
         let poll = Poll::new().map_err(|error| needed("epoll", "CONFIG_EPOLL", error))?;
         if let Err(errno) = process::adopt_orphans() {
             log::warn!("orphans of services can't be adopted: {errno}");
+        }
+        if !procfs::shows_us() {
+            log::warn!(
+                "/proc is not there, or that of another process namespace: of a service only its \
+                 process group is known, and what leaves that is not stopped with it"
+            );
         }
         let null: OwnedFd = std::fs::File::open("/dev/null")
             .map_err(|error| needed("/dev/null", "CONFIG_DEVTMPFS", error))?
@@ -275,6 +285,7 @@ impl Reactor {
             obstacles: Table::default(),
             // Whoever died before the signals were listened to is still to be collected.
             more_dead: true,
+            more_signals: false,
             more_connections: false,
             more_logged: false,
             connections_wait: false,
@@ -318,6 +329,7 @@ impl Reactor {
         let busy = self.runs.is_busy()
             || self.clients.is_busy()
             || self.more_dead
+            || self.more_signals
             || self.more_connections
             || self.more_logged
             || self.proxies.is_busy()
@@ -330,7 +342,7 @@ impl Reactor {
         self.proxies.links.is_shared = self.runs.is_exec_pending();
         self.deeds_left = self.deeds_a_turn();
         let mut dead = std::mem::take(&mut self.more_dead);
-        let mut signalled = false;
+        let mut signalled = std::mem::take(&mut self.more_signals);
         let mut logged = std::mem::take(&mut self.more_logged);
         let mut connections = std::mem::take(&mut self.more_connections);
         connections |= std::mem::take(&mut self.connections_wait);
@@ -409,13 +421,17 @@ impl Reactor {
     /// Says whether a child may have ended.
     fn take_signals(&mut self) -> bool {
         let mut dead = false;
-        while let Some(notice) = self.signals.take_next() {
+        for _ in 0..SIGNALS_A_TURN {
+            let Some(notice) = self.signals.take_next() else {
+                return dead;
+            };
             if notice == Notice::Child {
                 dead = true;
             } else {
                 self.notice(notice);
             }
         }
+        self.more_signals = true;
         dead
     }
 

@@ -109,6 +109,8 @@ impl Cgroups {
         let is_new = fs::create_dir(&dir).is_ok();
         if is_new {
             self.made.borrow_mut().insert(name.to_owned());
+        } else {
+            thaw(&dir);
         }
         let mut unmet = Vec::new();
         for (file, value) in wanted {
@@ -220,6 +222,14 @@ impl Cgroups {
     /// A name of a service is never one of the kernel's files there: it has a prefix.
     fn dir(&self, name: &str) -> Option<PathBuf> {
         Some(self.above()?.join(format!("service-{name}")))
+    }
+}
+
+/// Whoever froze what ran there did not mean what is to start now.
+fn thaw(dir: &Path) {
+    let file = dir.join("cgroup.freeze");
+    if fs::read_to_string(&file).is_ok_and(|text| text.trim() == "1") {
+        let _ = fs::write(file, "0");
     }
 }
 

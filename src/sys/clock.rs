@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
@@ -17,15 +17,6 @@ pub fn now() -> Time {
     let now = clock_gettime(Clock::CLOCK_MONOTONIC).expect("CLOCK_MONOTONIC is always there");
     let (seconds, nanos) = (now.tv_sec().unsigned_abs(), now.tv_nsec().unsigned_abs());
     Time::from_millis(seconds * 1000 + nanos / 1_000_000)
-}
-
-/// Milliseconds since boot, time asleep included: what the kernel dates processes with.
-#[must_use]
-pub fn boot_ms() -> u64 {
-    let now = clock_gettime(Clock::CLOCK_BOOTTIME)
-        .map(Duration::from)
-        .unwrap_or_default();
-    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Wall clock in Unix milliseconds, for display only.

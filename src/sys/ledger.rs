@@ -30,9 +30,6 @@ const ENTRY_BYTES: usize = 300;
 /// Largest file that is read: entries of as many services as there can be.
 const MOST_BYTES: u64 = 64 << 20;
 
-/// How far the noted start of a process and the kernel's may lie apart, in milliseconds.
-const START_SLACK_MS: u64 = 2000;
-
 /// The file.
 #[derive(Debug)]
 pub struct Ledger {
@@ -45,8 +42,8 @@ pub struct Ledger {
 pub struct Entry {
     /// Its number.
     pub pid: Pid,
-    /// When it was forked, in milliseconds since boot.
-    pub boot_ms: u64,
+    /// When it started, as [`Stat::start`] has it.
+    pub start: u64,
     /// Its service.
     pub name: String,
 }
@@ -55,7 +52,7 @@ impl Entry {
     /// Is this that process, and not another that has its number now?
     #[must_use]
     pub fn is(&self, stat: &Stat) -> bool {
-        self.pid == stat.pid && self.boot_ms.abs_diff(stat.start_ms()) <= START_SLACK_MS
+        (self.pid, self.start) == (stat.pid, stat.start)
     }
 }
 
@@ -91,9 +88,9 @@ impl Ledger {
     ///
     /// # Errors
     /// As `pwrite(2)`.
-    pub fn note(&self, place: usize, pid: Pid, boot_ms: u64, name: &str) -> io::Result<()> {
+    pub fn note(&self, place: usize, main: &Stat, name: &str) -> io::Result<()> {
         let offset = (place + 1) * ENTRY_BYTES;
-        let entry = padded(&format!("{pid} {boot_ms} {name}"));
+        let entry = padded(&format!("{} {} {name}", main.pid, main.start));
         self.file.write_all_at(entry.as_bytes(), offset as u64)
     }
 }
@@ -155,10 +152,10 @@ fn parse(text: &str, boot: &str) -> Vec<Entry> {
     let entry = |line: &str| {
         let mut words = line.split(' ');
         let pid = Pid::new(words.next()?.parse().ok()?)?;
-        let boot_ms = words.next()?.parse().ok()?;
+        let start = words.next()?.parse().ok()?;
         Some(Entry {
             pid,
-            boot_ms,
+            start,
             name: words.next()?.to_owned(),
         })
     };
@@ -179,7 +176,7 @@ mod tests {
         let text = format!("{first}{hole}{entry}garbage\n0 1 x\n");
         let web = Entry {
             pid: Pid::new(12).expect("positive"),
-            boot_ms: 3400,
+            start: 3400,
             name: "web".into(),
         };
         assert_eq!(parse(&text, "boot a"), [web]);

@@ -283,6 +283,7 @@ struct Ends<'a> {
 
 /// The child's way to its program.
 fn become_program(launch: &Launch, vectors: &Vectors, slate: &Slate, ends: &Ends<'_>) -> ! {
+    close_servers(launch, slate, ends);
     // One of the numbers may be that of something that is needed until then.
     let highest = launch.pass.iter().map(|(_, number)| *number).max();
     let lift = |descriptor: BorrowedFd<'_>| {
@@ -317,8 +318,24 @@ fn become_program(launch: &Launch, vectors: &Vectors, slate: &Slate, ends: &Ends
     unsafe { libc::_exit(127) }
 }
 
-/// Until its program runs a child shares the server's lock and socket, and carries no mark: if the
-/// server is killed meanwhile it has to go too, or the next server finds both taken
+/// Closes what a child has of the server's and does not need. Exec would do that, but it may hang on
+/// its way there so that nothing ends it, and the next server shall not find the lock and the
+/// sockets taken.
+fn close_servers(launch: &Launch, slate: &Slate, ends: &Ends<'_>) {
+    let passed = launch.pass.iter().map(|(from, _)| from.as_raw_fd());
+    let cgroup = launch.cgroup().map(|cgroup| cgroup.directory.as_raw_fd());
+    let output = ends.output.into_iter().flatten().map(AsRawFd::as_raw_fd);
+    let own = [slate.null.as_raw_fd(), ends.exec.as_raw_fd()];
+    close_all_but(
+        own.into_iter()
+            .chain(passed)
+            .chain(cgroup)
+            .chain(output)
+            .collect(),
+    );
+}
+
+/// Until its program runs a child carries no mark: if the server is killed meanwhile it has to go too
 /// (`PR_SET_PDEATHSIG`, `prctl(2)`).
 pub fn die_with(server: u32) {
     // SAFETY: this prctl takes plain numbers.
@@ -520,7 +537,7 @@ pub fn become_helper(descriptor: &OwnedFd, name: &CStr) {
     if let Ok(null) = File::options().read(true).write(true).open("/dev/null") {
         let _ = (dup2_stdin(&null), dup2_stdout(&null), dup2_stderr(&null));
     }
-    close_all_but(Some(descriptor.as_raw_fd()));
+    close_all_but(vec![descriptor.as_raw_fd()]);
 }
 
 /// Has a child do something that might never come back, such as to look at a file on a dead
@@ -585,6 +602,25 @@ pub fn collect(pid: Pid) {
     };
 }
 
+/// The session and the group of a child, without a look at `/proc`.
+#[must_use]
+pub fn session_and_group(child: Pid) -> [Option<Pid>; 2] {
+    let child = Some(nix::unistd::Pid::from_raw(child.number()));
+    let found = [nix::unistd::getsid(child), nix::unistd::getpgid(child)];
+    found.map(|number| Pid::new(number.ok()?.as_raw()))
+}
+
+/// Has the server a child in that process group, dead or alive?
+#[must_use]
+pub fn has_child_in(group: Pid) -> bool {
+    // SAFETY: an all-zero siginfo_t is a valid value for the kernel to fill in.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    let id = group.number().unsigned_abs();
+    let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: `info` is valid for writing.
+    unsafe { libc::waitid(libc::P_PGID, id, &raw mut info, flags) == 0 }
+}
+
 /// Makes orphans of services our children (`PR_SET_CHILD_SUBREAPER`, `prctl(2)`), so that none
 /// escapes to another.
 ///
@@ -598,19 +634,27 @@ pub fn adopt_orphans() -> nix::Result<()> {
 /// Closes whatever descriptors the server was started with, but 0, 1 and 2: services shall not
 /// inherit what nobody meant for them. Called first thing in the server, when it has opened nothing.
 pub fn close_inherited() {
-    close_all_but(None);
+    close_all_but(Vec::new());
 }
 
-/// Closes all descriptors but 0, 1, 2 and this one (`close_range(2)`, Linux 5.9).
-fn close_all_but(kept: Option<RawFd>) {
-    let kept = kept.map_or(2, RawFd::unsigned_abs);
-    let ranges = [(3, kept.saturating_sub(1)), (kept + 1, libc::c_uint::MAX)];
-    let closed = ranges.into_iter().filter(|(first, last)| first <= last);
-    let closed = closed.map(|(first, last)| {
+/// Closes all descriptors but 0, 1, 2 and these (`close_range(2)`, Linux 5.9).
+fn close_all_but(mut kept: Vec<RawFd>) {
+    kept.push(2);
+    kept.retain(|number| *number >= 2);
+    kept.sort_unstable();
+    kept.dedup();
+    let close = |first: RawFd, last: libc::c_uint| {
         // SAFETY: close_range takes plain numbers; nothing uses what it closes.
-        unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) }
-    });
-    if closed.fold(0, |worst, code| worst.min(code)) == 0 {
+        first.unsigned_abs() > last
+            || unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } == 0
+    };
+    let nexts = kept.iter().skip(1).map(|next| next.unsigned_abs() - 1);
+    let lasts = nexts.chain([libc::c_uint::MAX]);
+    if kept
+        .iter()
+        .zip(lasts)
+        .all(|(before, last)| close(before + 1, last))
+    {
         return;
     }
     let open = std::fs::read_dir("/proc/self/fd")
@@ -620,7 +664,7 @@ fn close_all_but(kept: Option<RawFd>) {
     let numbers: Vec<RawFd> = open
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
         .collect();
-    let is_closed = |number: &RawFd| *number > 2 && number.unsigned_abs() != kept;
+    let is_closed = |number: &RawFd| *number > 2 && kept.binary_search(number).is_err();
     for number in numbers.into_iter().filter(is_closed) {
         // SAFETY: as above; the directory's own descriptor is closed already and gives EBADF.
         unsafe { libc::close(number) };

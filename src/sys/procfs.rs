@@ -2,6 +2,8 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Seek};
+use std::path::Path;
+use std::sync::OnceLock;
 
 use crate::engine::{Pid, Signal};
 
@@ -28,18 +30,65 @@ pub struct Stat {
     pub pages: u64,
     /// Has it any memory? One that has not is about to be dead, or a kernel's thread.
     pub has_memory: bool,
+    /// How many threads it has, ended ones that wait for the others included.
+    pub threads: u64,
+}
+
+/// Where processes are to be seen. If that is `/proc` of another process namespace, its numbers
+/// mean others there than here: then nobody is seen at all.
+fn root() -> &'static str {
+    static ROOT: OnceLock<&str> = OnceLock::new();
+    ROOT.get_or_init(|| {
+        if is_foreign() {
+            "/proc/foreign"
+        } else {
+            "/proc"
+        }
+    })
+}
+
+/// Is `/proc` that of another process namespace? One that is not mounted yet is not.
+fn is_foreign() -> bool {
+    match fs::read_link("/proc/self") {
+        Ok(own) => own.as_os_str() != std::process::id().to_string().as_str(),
+        Err(_) => fs::symlink_metadata("/proc/self").is_ok(),
+    }
+}
+
+/// Does `/proc` show the server itself? Else it shows nobody.
+#[must_use]
+pub fn shows_us() -> bool {
+    Path::new(&format!("{}/{}/stat", root(), std::process::id())).exists()
 }
 
 /// One process.
 #[must_use]
 pub fn stat(pid: Pid) -> Option<Stat> {
+    let place = format!("{}/{pid}", root());
+    let mut found = read_stat(&place)?;
+    if found.threads > 1 && !found.has_memory {
+        // Its first thread has ended before the others, which have what it had.
+        let mut others = threads(&place).filter_map(|thread| read_stat(&thread));
+        found.has_memory = others.any(|other| other.has_memory);
+    }
+    Some(found)
+}
+
+fn read_stat(place: &str) -> Option<Stat> {
     let mut bytes = Vec::with_capacity(512);
-    File::open(format!("/proc/{pid}/stat"))
+    File::open(format!("{place}/stat"))
         .ok()?
         .take(4096)
         .read_to_end(&mut bytes)
         .ok()?;
     parse_stat(&bytes)
+}
+
+/// The directories of a process's threads.
+fn threads(place: &str) -> impl Iterator<Item = String> {
+    let entries = fs::read_dir(format!("{place}/task"));
+    let entries = entries.into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.path().to_str().map(str::to_owned))
 }
 
 /// Reads a stat line. The name stands in parentheses and may hold any of them, blanks and digits
@@ -69,26 +118,21 @@ pub fn parse_stat(bytes: &[u8]) -> Option<Stat> {
         start: number(22)?,
         pages: number(24)?,
         has_memory: number(23)? > 0,
+        threads: number(20)?,
     })
 }
 
 impl Stat {
-    /// When it started, in milliseconds since boot.
-    #[must_use]
-    pub fn start_ms(&self) -> u64 {
-        self.start.saturating_mul(1000) / ticks_per_second()
-    }
-
-    /// Has it ended, and only waits to be collected?
+    /// Has it ended, and only waits to be collected? It has not if only its first thread has.
     #[must_use]
     pub fn is_dead(&self) -> bool {
-        matches!(self.state, 'Z' | 'X' | 'x')
+        matches!(self.state, 'Z' | 'X' | 'x') && self.threads <= 1
     }
 }
 
 /// Every process there is.
 pub fn all_pids() -> impl Iterator<Item = Pid> {
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let entries = fs::read_dir(root()).into_iter().flatten().flatten();
     entries.filter_map(|entry| Pid::new(entry.file_name().to_str()?.parse().ok()?))
 }
 
@@ -106,7 +150,7 @@ impl Children {
     /// Finds out what the kernel offers.
     #[must_use]
     pub fn new() -> Self {
-        let own = File::open("/proc/thread-self/children").ok();
+        let own = File::open(format!("{}/thread-self/children", root())).ok();
         Self {
             scans: own.is_none(),
             own,
@@ -140,12 +184,8 @@ impl Children {
         if self.scans {
             return self.scanned(pid.number());
         }
-        let tasks = fs::read_dir(format!("/proc/{pid}/task"))
-            .into_iter()
-            .flatten()
-            .flatten();
-        tasks
-            .filter_map(|task| fs::read_to_string(task.path().join("children")).ok())
+        threads(&format!("{}/{pid}", root()))
+            .filter_map(|thread| fs::read_to_string(format!("{thread}/children")).ok())
             .flat_map(|text| parse_pids(&text))
             .collect()
     }
@@ -182,14 +222,7 @@ fn parse_pids(text: &str) -> Vec<Pid> {
 /// The value of an environment variable a process was started with, unless it wrote over it.
 #[must_use]
 pub fn environment_variable(pid: Pid, name: &str) -> Option<String> {
-    /// The kernel lets a process have that much (`MAX_ARG_STRLEN` times a few).
-    const MOST_BYTES: u64 = 4 << 20;
-    let mut bytes = Vec::new();
-    File::open(format!("/proc/{pid}/environ"))
-        .ok()?
-        .take(MOST_BYTES)
-        .read_to_end(&mut bytes)
-        .ok()?;
+    let bytes = environment(pid);
     let value = bytes.split(|byte| *byte == 0).find_map(|entry| {
         let value = entry.strip_prefix(name.as_bytes())?;
         value.strip_prefix(b"=")
@@ -197,12 +230,33 @@ pub fn environment_variable(pid: Pid, name: &str) -> Option<String> {
     String::from_utf8(value.to_vec()).ok()
 }
 
+/// The environment of a process, empty if it shows none. One whose first thread has ended shows it
+/// by another.
+fn environment(pid: Pid) -> Vec<u8> {
+    /// The kernel lets a process have that much (`MAX_ARG_STRLEN` times a few).
+    const MOST_BYTES: u64 = 4 << 20;
+    let place = format!("{}/{pid}", root());
+    let read = |place: &str| {
+        let mut bytes = Vec::new();
+        if let Ok(file) = File::open(format!("{place}/environ")) {
+            let _ = file.take(MOST_BYTES).read_to_end(&mut bytes);
+        }
+        bytes
+    };
+    let bytes = read(&place);
+    if !bytes.is_empty() {
+        return bytes;
+    }
+    let mut others = threads(&place).map(|thread| read(&thread));
+    others.find(|bytes| !bytes.is_empty()).unwrap_or_default()
+}
+
 /// Would this signal have ended a process, had it got it? It neither ignores nor catches nor blocks
 /// it, and has none on its way: one that was just forked may have taken it with its parent's
 /// handler, and forgotten that on its way to exec.
 #[must_use]
 pub fn has_lost(pid: Pid, signal: Signal) -> bool {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let status = fs::read_to_string(format!("{}/{pid}/status", root())).unwrap_or_default();
     let bit = 1u64 << (signal.number() - 1);
     let held = |line: &str| {
         let (name, bits) = line.split_once(":\t")?;
@@ -216,9 +270,7 @@ pub fn has_lost(pid: Pid, signal: Signal) -> bool {
 /// Does a process show any environment?
 #[must_use]
 pub fn has_environment(pid: Pid) -> bool {
-    let mut byte = [0; 1];
-    File::open(format!("/proc/{pid}/environ"))
-        .is_ok_and(|mut file| file.read_exact(&mut byte).is_ok())
+    !environment(pid).is_empty()
 }
 
 /// The server, and who is above it up to the first process.
@@ -233,7 +285,7 @@ pub fn ancestors() -> Vec<Pid> {
 /// The inodes of the pipes a process has as its standard descriptors.
 pub fn standard_descriptors(pid: Pid) -> impl Iterator<Item = u64> {
     (0..3).filter_map(move |number| {
-        let target = fs::read_link(format!("/proc/{pid}/fd/{number}")).ok()?;
+        let target = fs::read_link(format!("{}/{pid}/fd/{number}", root())).ok()?;
         let inode = target.to_str()?.strip_prefix("pipe:[")?.strip_suffix("]")?;
         inode.parse().ok()
     })
@@ -261,7 +313,7 @@ pub fn ticks_per_second() -> u64 {
 #[must_use]
 pub fn command_line(pid: Pid) -> String {
     let mut bytes = Vec::new();
-    if let Ok(file) = File::open(format!("/proc/{pid}/cmdline")) {
+    if let Ok(file) = File::open(format!("{}/{pid}/cmdline", root())) {
         let _ = file.take(4096).read_to_end(&mut bytes);
     }
     String::from_utf8_lossy(&bytes)
@@ -273,7 +325,7 @@ pub fn command_line(pid: Pid) -> String {
 /// The effective user of a process (`proc_pid_status(5)`).
 #[must_use]
 pub fn user(pid: Pid) -> Option<u32> {
-    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let text = fs::read_to_string(format!("{}/{pid}/status", root())).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("Uid:"))?;
     line.split_whitespace().nth(1)?.parse().ok()
 }
