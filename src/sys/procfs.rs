@@ -173,7 +173,9 @@ impl Children {
     }
 }
 
-fn parse_pids(text: &str) -> Vec<Pid> {
+/// Reads a list of process numbers, separated by blanks.
+#[must_use]
+pub fn parse_pids(text: &str) -> Vec<Pid> {
     text.split_ascii_whitespace()
         .filter_map(|word| Pid::new(word.parse().ok()?))
         .collect()
@@ -190,7 +192,13 @@ pub fn environment_variable(pid: Pid, name: &str) -> Option<String> {
         .take(MOST_BYTES)
         .read_to_end(&mut bytes)
         .ok()?;
-    let value = bytes.split(|byte| *byte == 0).find_map(|entry| {
+    parse_variable(&bytes, name)
+}
+
+/// The value of a variable in a block of them, each ended by a NUL; the first of that name counts.
+#[must_use]
+pub fn parse_variable(block: &[u8], name: &str) -> Option<String> {
+    let value = block.split(|byte| *byte == 0).find_map(|entry| {
         let value = entry.strip_prefix(name.as_bytes())?;
         value.strip_prefix(b"=")
     })?;
@@ -203,6 +211,12 @@ pub fn environment_variable(pid: Pid, name: &str) -> Option<String> {
 #[must_use]
 pub fn has_lost(pid: Pid, signal: Signal) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    parse_lost(&status, signal)
+}
+
+/// The same by the text of its status.
+#[must_use]
+pub fn parse_lost(status: &str, signal: Signal) -> bool {
     let bit = 1u64 << (signal.number() - 1);
     let held = |line: &str| {
         let (name, bits) = line.split_once(":\t")?;
@@ -274,7 +288,13 @@ pub fn command_line(pid: Pid) -> String {
 #[must_use]
 pub fn user(pid: Pid) -> Option<u32> {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    parse_user(&text)
+}
+
+/// The effective user in the text of a process's status.
+#[must_use]
+pub fn parse_user(status: &str) -> Option<u32> {
+    let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
     line.split_whitespace().nth(1)?.parse().ok()
 }
 
