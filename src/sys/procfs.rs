@@ -65,7 +65,7 @@ pub fn parse_stat(bytes: &[u8]) -> Option<Stat> {
         ppid: field(4)?.parse().ok()?,
         group: field(5)?.parse().ok()?,
         session: field(6)?.parse().ok()?,
-        ticks: number(14)? + number(15)?,
+        ticks: number(14)?.saturating_add(number(15)?),
         start: number(22)?,
         pages: number(24)?,
         has_memory: number(23)? > 0,
