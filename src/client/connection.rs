@@ -191,7 +191,7 @@ impl Connection {
                     .as_str()
                     .unwrap_or("the server gave no reason")
                     .to_owned(),
-                data: error["data"].take(),
+                data: error.get_mut("data").map(Value::take).unwrap_or_default(),
             })));
         }
         let result = answer.get_mut("result").map(Value::take);
