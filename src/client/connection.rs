@@ -189,6 +189,7 @@ impl Connection {
                 code: error["code"].as_i64().unwrap_or_default(),
                 message: error["message"]
                     .as_str()
+                    .filter(|message| !message.is_empty())
                     .unwrap_or("the server gave no reason")
                     .to_owned(),
                 data: error.get_mut("data").map(Value::take).unwrap_or_default(),
