@@ -68,7 +68,7 @@ fn replay(target: &Target) {
 
 fn learn(target: &Target, mill: &mut Mill<'_>, input: &[u8], watchdog: &Watchdog) {
     match execute(target, input, watchdog) {
-        Ok(marks) => drop(mill.learn(input, marks)),
+        Ok(ran) => drop(mill.learn(input, ran.marks)),
         Err(broken) => panic!("{}", report(target, input, &broken, watchdog)),
     }
 }
@@ -165,7 +165,7 @@ fn planted_bugs_are_found_and_made_small() {
     for _ in 0..2000 {
         let input = mill.input();
         match execute(&planted, &input, &watchdog) {
-            Ok(marks) => drop(mill.learn(&input, marks)),
+            Ok(ran) => drop(mill.learn(&input, ran.marks)),
             Err(broken) => {
                 let mut still = |input: &[u8]| {
                     let other = execute(&planted, input, &watchdog);
@@ -198,8 +198,9 @@ fn one() {
     let target = target.expect("a file in the folder of a target");
     let input = std::fs::read(&path).expect("the input");
     let result = execute(target, &input, &Watchdog::over(target, false));
-    let marks = result.unwrap_or_else(|broken| panic!("{broken}"));
-    println!("{}: fine, {} marks", path.display(), marks.len());
+    let ran = result.unwrap_or_else(|broken| panic!("{broken}"));
+    let (path, took, most) = (path.display(), ran.took, ran.most);
+    println!("{path}: fine, {took:?} of the processor, {most} bytes of memory");
 }
 
 /// Goes on for `MINUTES` with `TARGET`, or all in turns.
@@ -319,7 +320,7 @@ fn dig(target: &Target, seed: u64, share: Duration) -> usize {
         let input = todo.pop().unwrap_or_else(|| mill.input());
         runs += 1;
         match execute(target, &input, &watchdog) {
-            Ok(marks) => drop(mill.learn(&input, marks)),
+            Ok(ran) => drop(mill.learn(&input, ran.marks)),
             Err(broken) => {
                 if places.insert(place(&broken).to_owned()) {
                     println!("{}", report(target, &input, &broken, &watchdog));

@@ -300,12 +300,17 @@ impl Watchdog {
     }
 }
 
-/// Runs a target with an input: the marks it left, or what is broken.
-pub(crate) fn execute(
-    target: &Target,
-    input: &[u8],
-    watchdog: &Watchdog,
-) -> Result<Vec<u64>, String> {
+/// What came of a run.
+pub(crate) struct Ran {
+    pub(crate) marks: Vec<u64>,
+    /// Processor time it took.
+    pub(crate) took: Duration,
+    /// Memory it held at most.
+    pub(crate) most: usize,
+}
+
+/// Runs a target with an input, and says if something is broken.
+pub(crate) fn execute(target: &Target, input: &[u8], watchdog: &Watchdog) -> Result<Ran, String> {
     guard();
     watchdog.next();
     let folder = watchdog.folder.as_ref();
@@ -338,7 +343,7 @@ pub(crate) fn execute(
             input.len()
         ));
     }
-    Ok(marks)
+    Ok(Ran { marks, took, most })
 }
 
 /// Where it broke: two inputs that break it there found the same.

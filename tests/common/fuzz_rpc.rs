@@ -192,14 +192,16 @@ fn answer(
             .iter()
             .position(|method| method.name == request.method),
     );
+    if request.method == "rpc.discover" {
+        // The document is long, takes its time, and is always the same.
+        return Some(Ok(json!("document")));
+    }
     match rpc::dispatch(request, &scene) {
         Err(refusal) => {
             marks.see(refusal.code);
             marks.told(&refusal.message);
             Some(Err(refusal))
         }
-        // The document is long, and its length is known.
-        Ok(Todo::Answer(_)) if request.method == "rpc.discover" => Some(Ok(json!("document"))),
         Ok(Todo::Answer(value)) => Some(Ok(value)),
         Ok(Todo::Command { command, wait, .. }) => {
             marks.see((
@@ -392,13 +394,24 @@ fn run(input: &[u8], marks: &mut Marks) {
                 (Value::Array(replies), Value::Array(ids)) => {
                     replies.iter().for_each(is_reply);
                     let of: Vec<&Value> = replies.iter().map(|reply| &reply["id"]).collect();
-                    let are_same =
-                        of.len() == ids.len() && of.iter().zip(ids).all(|(of, id)| is_same(of, id));
+                    let same = of
+                        .iter()
+                        .zip(ids)
+                        .take_while(|(of, id)| is_same(of, id))
+                        .count();
+                    // Beyond some megabytes of answers the rest of a batch is refused as a whole.
+                    let refusal = replies.last().map(|last| &last["error"]["message"]);
+                    let is_long = refusal.and_then(Value::as_str).is_some_and(|text| {
+                        text.starts_with("the answers to a batch are longer than")
+                    });
+                    let are_same = same == ids.len() && same == of.len();
+                    let are_same = are_same || is_long && same + 1 >= of.len();
                     assert!(are_same, "{reply} for {ids:?}");
                     if let Ok(Value::Array(asked)) = serde_json::from_slice(line) {
                         // Notifications have no reply, so the others move up.
                         let mut asked = asked.iter();
-                        let all = replies
+                        let own = &replies[..replies.len() - usize::from(is_long)];
+                        let all = own
                             .iter()
                             .all(|reply| asked.any(|asked| is_to(reply, asked)));
                         assert!(all, "{reply} for {:?}", String::from_utf8_lossy(line));
