@@ -12,6 +12,10 @@ SEEDS ?= 100000
 EVENTS ?= 500
 DEPTH ?= 4
 
+# For how long `make fuzz` goes on, and with what.
+MINUTES ?= 5
+TARGET ?= all
+
 # What is built for: make image ARCH=aarch64
 ARCH ?= $(shell uname -m)
 DEVICES ?= mdev
@@ -24,7 +28,7 @@ NETWORK ?= -netdev user,id=net -device virtio-net-pci,netdev=net,romfile=
 ROUNDS ?= 5
 COUNT ?= 500
 
-.PHONY: help build release demo check test test-vm test-old-client sim golden bench bench-boot soak-boot image boot
+.PHONY: help build release demo check test test-vm test-old-client sim fuzz golden bench bench-boot soak-boot image boot
 .PHONY: size man install dist clean need-cc need-musl need-lints need-mandoc need-daemons
 
 help: ## list these targets
@@ -67,6 +71,9 @@ test-old-client: build ## drive this server by the client of zinit 0.3.9, built 
 
 sim: need-cc ## simulate histories at random, and all small ones: SEEDS=100000 EVENTS=500 DEPTH=4
 	SEEDS=$(SEEDS) EVENTS=$(EVENTS) DEPTH=$(DEPTH) $(CARGO) test --profile sim --test simulation --test small_cases -- --nocapture
+
+fuzz: need-cc ## mutated inputs for all that reads bytes of others: MINUTES=5 TARGET=all SEED=
+	MINUTES=$(MINUTES) TARGET=$(TARGET) $(if $(SEED),SEED=$(SEED) )$(CARGO) test --test fuzz -- --ignored --exact --nocapture hunt
 
 golden: need-cc ## play the stories of tests/golden; REWRITE=1 writes them anew
 	$(if $(REWRITE),REWRITE=1 )$(CARGO) test --test golden

@@ -189,9 +189,10 @@ impl Connection {
                 code: error["code"].as_i64().unwrap_or_default(),
                 message: error["message"]
                     .as_str()
+                    .filter(|message| !message.is_empty())
                     .unwrap_or("the server gave no reason")
                     .to_owned(),
-                data: error["data"].take(),
+                data: error.get_mut("data").map(Value::take).unwrap_or_default(),
             })));
         }
         let result = answer.get_mut("result").map(Value::take);

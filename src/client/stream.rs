@@ -50,7 +50,7 @@ impl<T> Stream<T> {
 
     fn receive(&mut self, limit: Option<Duration>) -> Result<Option<T>, Error> {
         while let Some(mut note) = self.connection.note(limit)? {
-            let params = note["params"].take();
+            let params = note.get_mut("params").map(Value::take).unwrap_or_default();
             let method = note["method"].as_str().ok_or(Error::Nonsense)?;
             if let Some(told) = (self.read)(method, params)? {
                 return Ok(Some(told));

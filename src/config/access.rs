@@ -140,8 +140,15 @@ pub fn load_access(path: &Path) -> Result<Access, Box<Problem>> {
     if matches!(std::fs::metadata(path), Err(error) if error.kind() == ErrorKind::NotFound) {
         return Ok(Access::default());
     }
-    let text = read(path)?;
-    let table = super::diagnose::parse_toml(path, &text)?;
+    parse_access(path, &read(path)?)
+}
+
+/// Like [`load_access`], of a text that is already read; `path` is what the problem names.
+///
+/// # Errors
+/// With what is wrong.
+pub fn parse_access(path: &Path, text: &str) -> Result<Access, Box<Problem>> {
+    let table = super::diagnose::parse_toml(path, text)?;
     let wrong = |text: String| Box::new(Problem::error(path, text));
     let document = text::to_json(&table);
     let file = File::deserialize(&document).map_err(|error| wrong(error.to_string()))?;

@@ -44,7 +44,7 @@ use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-pub use access::{Access, Right, Rule, load_access};
+pub use access::{Access, Right, Rule, load_access, parse_access};
 pub use check::{check, check_beside};
 pub use cmdline::{KernelLine, Level};
 pub use diagnose::{Problem, Severity};
@@ -59,7 +59,7 @@ pub use store::{remove, sync, write};
 pub use syslog::{SyslogLine, syslog_line, to_syslog};
 pub use template::{instance, is_template, template_of};
 pub use text::to_toml;
-pub use xinet::{ProxyError, proxy_from_value, proxy_path, write_proxy};
+pub use xinet::{ProxyError, proxy_from_value, proxy_path, proxy_to_toml, write_proxy};
 
 use crate::engine::spec::Class;
 use crate::engine::{ProxySpec, Spec};
@@ -166,7 +166,19 @@ fn load_any(path: &Path) -> (Option<Meant>, Vec<Problem>) {
 /// Reads one proxy file: the proxy unless an error keeps it from being used, and all that is wrong.
 #[must_use]
 pub fn load_proxy(path: &Path) -> (Option<ProxySpec>, Vec<Problem>) {
-    let (meant, mut problems) = load_any(path);
+    proxy_of(path, load_any(path))
+}
+
+/// Like [`load_proxy`], of a text that is already read; `path` is what problems name.
+#[must_use]
+pub fn parse_proxy(path: &Path, text: &str) -> (Option<ProxySpec>, Vec<Problem>) {
+    proxy_of(path, diagnose::review(path, text))
+}
+
+fn proxy_of(
+    path: &Path,
+    (meant, mut problems): (Option<Meant>, Vec<Problem>),
+) -> (Option<ProxySpec>, Vec<Problem>) {
     let spec = match meant {
         Some(Meant::Proxy(spec)) => Some(spec),
         Some(Meant::Service(_)) => {

@@ -59,30 +59,24 @@ impl Url {
             Some(_) => return None,
             None => (text, false, 80),
         };
-        let path_of = |path: &str| if path.is_empty() { "/" } else { path }.to_owned();
-        if let Some(rest) = text.strip_prefix("unix:") {
+        let (address, host, path) = if let Some(rest) = text.strip_prefix("unix:") {
             let (socket, path) = rest.split_once(':').unwrap_or((rest, "/"));
-            return Some(Self {
-                address: Address::parse(&format!("unix:{socket}"))?,
-                host: "localhost".to_owned(),
-                path: path_of(path),
-                encrypted,
-            });
-        }
-        let slash = text.find(['/', '?']).unwrap_or(text.len());
-        let (host, path) = text.split_at(slash);
-        let address =
-            Address::parse(host).or_else(|| Address::parse(&format!("{host}:{usual}")))?;
-        let path = if path.starts_with('?') {
-            format!("/{path}")
+            let address = Address::parse(&format!("unix:{socket}"))?;
+            (address, "localhost", path)
         } else {
-            path_of(path)
+            let slash = text.find(['/', '?']).unwrap_or(text.len());
+            let (host, path) = text.split_at(slash);
+            let address =
+                Address::parse(host).or_else(|| Address::parse(&format!("{host}:{usual}")))?;
+            (address, host, path)
         };
+        let root = if path.starts_with('/') { "" } else { "/" };
+        // It stands in a line of the request, between blanks.
         let is_clean = path.bytes().all(|byte| byte.is_ascii_graphic());
         is_clean.then(|| Self {
             address,
             host: host.to_owned(),
-            path,
+            path: format!("{root}{path}"),
             encrypted,
         })
     }
@@ -106,7 +100,9 @@ impl Url {
 pub fn http_status(answer: &[u8]) -> Result<Option<u16>, String> {
     /// Longer first lines are nonsense.
     const LINE_MAX_BYTES: usize = 1024;
-    let Some(end) = answer.iter().position(|byte| *byte == b'\n') else {
+    // The same however it is cut: what is too long is so with its end, too.
+    let begin = &answer[..answer.len().min(LINE_MAX_BYTES)];
+    let Some(end) = begin.iter().position(|byte| *byte == b'\n') else {
         let fits = b"HTTP/1."
             .iter()
             .zip(answer)
@@ -121,8 +117,9 @@ pub fn http_status(answer: &[u8]) -> Result<Option<u16>, String> {
     let mut words = line.trim_end().split(' ');
     let is_http = words.next().is_some_and(|word| word.starts_with("HTTP/1."));
     let status = words.next().filter(|_| is_http);
-    let status = status.and_then(|status| status.parse().ok());
-    match status.filter(|status| (100..1000).contains(status)) {
+    // Three digits, and no other way to write a number.
+    let status = status.filter(|status| status.len() == 3 && !status.starts_with(['0', '+']));
+    match status.and_then(|status| status.parse().ok()) {
         Some(status) => Ok(Some(status)),
         None => Err("the answer is not HTTP".to_owned()),
     }
@@ -187,7 +184,14 @@ mod tests {
                 host("/up")
             )
         );
-        for text in ["ftp://x/", "http://", "http://a b/", "http://x:80/a b"] {
+        for text in [
+            "ftp://x/",
+            "http://",
+            "http://a b/",
+            "http://x:80/a b",
+            "http://unix:/x:/a b",
+            "http://unix:/x:/a\r\nX: y",
+        ] {
             assert_eq!(Url::parse(text), None, "{text}");
         }
     }
@@ -203,6 +207,8 @@ mod tests {
         for text in [
             &b"SSH-2.0-x\r\n"[..],
             b"HTTP/1.1 abc\n",
+            b"HTTP/1.1 0200\n",
+            b"HTTP/1.1 +20\n",
             b"HTTP/1.1\n",
             b"\n",
             b"X",

@@ -78,6 +78,8 @@ pub(super) fn write(document: &Value) -> String {
 /// Does an absent key say the same?
 fn is_default(name: &str, value: &Value, default: &str, document: &Value) -> bool {
     let text = match value {
+        // Somebody may be called `none`.
+        Value::String(_) if default == "none" => return false,
         Value::String(text) => text.clone(),
         Value::Array(items) if items.is_empty() => "empty".to_owned(),
         Value::Array(items) if items.len() == 1 => items[0].to_string(),

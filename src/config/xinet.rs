@@ -83,7 +83,8 @@ pub(super) fn read(value: &Value) -> Result<Result<ProxySpec, Vec<Fault>>, serde
 }
 
 /// The file that says the proxy.
-fn proxy_to_toml(spec: &ProxySpec) -> String {
+#[must_use]
+pub fn proxy_to_toml(spec: &ProxySpec) -> String {
     let xinet = XinetSection::from(spec);
     let document = serde_json::to_value(XinetConfig { xinet });
     text::write(&document.expect("the mirror has nothing but string keys"))

@@ -1,24 +1,16 @@
-//! Connections: bytes in, one request at a time, answers out in order. Each has its share of a
-//! turn, and a bound on what it may leave lying about.
+//! Connections, each with its share of a turn. What goes over one is an [`Exchange`].
 
-use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 
 use mio::net::UnixStream;
 use mio::{Interest, Registry, Token};
 use serde_json::Value;
 
-use crate::rpc::{Code, Frames, Incoming, Line, MAX_LINE_BYTES, Refusal, Request, parse, reply};
+use crate::rpc::{Exchange, Refusal, Request};
 use crate::sys::peer::Peer;
 
 /// Connections at once. With all in use, the one that was idle longest makes room.
 const MOST_CLIENTS: usize = 256;
-
-/// Bytes of answers that may wait to be read before no further request is taken.
-const OUTPUT_PAUSE_BYTES: usize = 256 << 10;
-
-/// Bytes of answers to one batch; what is asked beyond them is not done.
-const BATCH_BYTES: usize = 8 << 20;
 
 /// Bytes read from one client in one turn.
 const READ_BYTES: usize = 16 << 10;
@@ -45,19 +37,9 @@ pub(super) struct Clients {
 struct Client {
     serial: u64,
     stream: UnixStream,
-    frames: Frames,
+    exchange: Exchange,
     /// The descriptor may hold more.
     readable: bool,
-    /// The peer sends no more.
-    ended: bool,
-    /// A request is being worked on; the next one waits.
-    waiting: bool,
-    /// Requests of a batch that were not taken yet.
-    rest: VecDeque<Result<Request, Refusal>>,
-    /// Answers of a batch, if it is one.
-    batch: Option<Vec<u8>>,
-    output: Vec<u8>,
-    written: usize,
     heard: u64,
     peer: Peer,
 }
@@ -97,14 +79,8 @@ impl Clients {
         self.slots[slot] = Some(Client {
             serial: self.serial,
             stream,
-            frames: Frames::default(),
+            exchange: Exchange::default(),
             readable: true,
-            ended: false,
-            waiting: false,
-            rest: VecDeque::new(),
-            batch: None,
-            output: Vec::new(),
-            written: 0,
             heard: self.moment,
             peer,
         });
@@ -120,7 +96,8 @@ impl Clients {
     pub(super) fn evict(&mut self) -> Option<ClientId> {
         let all = self.slots.iter().enumerate();
         let all = all.filter_map(|(slot, client)| Some((slot, client.as_ref()?)));
-        let (slot, _) = all.min_by_key(|(_, client)| (client.waiting, client.heard))?;
+        let (slot, _) =
+            all.min_by_key(|(_, client)| (client.exchange.is_waiting(), client.heard))?;
         let client = self.slots[slot].take()?;
         Some(ClientId {
             slot,
@@ -149,36 +126,10 @@ impl Clients {
     pub(super) fn next_request(&mut self, id: ClientId) -> Option<Result<Request, Refusal>> {
         let moment = self.moment + 1;
         let client = self.client(id)?;
-        if client.waiting || client.output.len() - client.written > OUTPUT_PAUSE_BYTES {
-            return None;
-        }
-        if let Some(request) = client.rest.pop_front() {
-            return Some(request);
-        }
-        client.close_batch();
-        let line = client
-            .frames
-            .next_line()
-            .or_else(|| client.ended.then(|| client.frames.finish()).flatten())?;
+        let request = client.exchange.next_request()?;
         client.heard = moment;
         self.moment = moment;
-        let client = self.client(id)?;
-        match line {
-            Line::TooLong => {
-                let text = format!(
-                    "a request is at most {MAX_LINE_BYTES} bytes long; this one was dropped"
-                );
-                Some(Err(Refusal::new(Code::Parse, text)))
-            }
-            Line::Whole(line) => match parse(&line) {
-                Incoming::One(request) => Some(request),
-                Incoming::Batch(requests) => {
-                    client.rest = requests.into();
-                    client.batch = Some(Vec::new());
-                    client.rest.pop_front()
-                }
-            },
-        }
+        Some(request)
     }
 
     /// Reads what has come. False if the connection is gone.
@@ -187,13 +138,12 @@ impl Clients {
             return false;
         };
         let mut buffer = [0; READ_BYTES];
-        let wants = client.readable && !client.ended && !client.waiting && client.rest.is_empty();
-        if !wants || client.frames.pending() > MAX_LINE_BYTES {
+        if !client.readable || !client.exchange.wants_bytes() {
             return true;
         }
         match client.stream.read(&mut buffer) {
-            Ok(0) => client.ended = true,
-            Ok(count) => client.frames.push(&buffer[..count]),
+            Ok(0) => client.exchange.end(),
+            Ok(count) => client.exchange.push(&buffer[..count]),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => client.readable = false,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(_) => return false,
@@ -204,7 +154,7 @@ impl Clients {
     /// The request at hand will be answered later.
     pub(super) fn wait(&mut self, id: ClientId) {
         if let Some(client) = self.client(id) {
-            client.waiting = true;
+            client.exchange.wait();
         }
     }
 
@@ -218,24 +168,7 @@ impl Clients {
         let Some(client) = self.client(id) else {
             return;
         };
-        client.waiting = false;
-        if let Some(request) = request {
-            match &mut client.batch {
-                Some(batch) => {
-                    batch.push(if batch.is_empty() { b'[' } else { b',' });
-                    reply(request, answer, batch);
-                    if batch.len() > BATCH_BYTES && !client.rest.is_empty() {
-                        let text =
-                            format!("the answers to a batch are longer than {BATCH_BYTES} bytes");
-                        client.rest = VecDeque::from([Err(Refusal::new(Code::Internal, text))]);
-                    }
-                }
-                None => {
-                    reply(request, answer, &mut client.output);
-                    client.output.push(b'\n');
-                }
-            }
-        }
+        client.exchange.answer(request, answer);
         self.come_back(id);
     }
 
@@ -245,10 +178,10 @@ impl Clients {
         let Some(client) = self.client(id) else {
             return false;
         };
-        if !anyhow && client.output.len() - client.written > OUTPUT_PAUSE_BYTES {
+        if !anyhow && !client.exchange.has_room() {
             return false;
         }
-        client.output.extend_from_slice(bytes);
+        client.exchange.tell(bytes);
         self.come_back(id);
         true
     }
@@ -256,12 +189,13 @@ impl Clients {
     /// May a client be told more than it has read so far?
     pub(super) fn has_room(&mut self, id: ClientId) -> bool {
         self.client(id)
-            .is_some_and(|client| client.output.len() - client.written <= OUTPUT_PAUSE_BYTES)
+            .is_some_and(|client| client.exchange.has_room())
     }
 
     /// Is this request one of several that came as one?
     pub(super) fn is_batch(&mut self, id: ClientId) -> bool {
-        self.client(id).is_some_and(|client| client.batch.is_some())
+        self.client(id)
+            .is_some_and(|client| client.exchange.is_batch())
     }
 
     /// Writes what can be written. False if the connection is gone, or has nothing left to do.
@@ -269,34 +203,26 @@ impl Clients {
         let Some(client) = self.client(id) else {
             return false;
         };
-        if client.rest.is_empty() && !client.waiting {
-            client.close_batch();
-        }
-        while client.written < client.output.len() {
-            match client.stream.write(&client.output[client.written..]) {
+        client.exchange.settle();
+        while let Some(bytes) = client.exchange.output() {
+            match client.stream.write(bytes) {
                 Ok(0) => return false,
-                Ok(count) => client.written += count,
+                Ok(count) => client.exchange.wrote(count),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    client.give_back();
+                    client.exchange.give_back();
                     return true;
                 }
                 Err(_) => return false,
             }
         }
-        client.output = Vec::new();
-        client.written = 0;
-        !client.is_done()
+        !client.exchange.is_done()
     }
 
     /// Has this client something to do right away?
     pub(super) fn is_runnable(&mut self, id: ClientId) -> bool {
-        self.client(id).is_some_and(|client| {
-            let may = !client.waiting && client.output.len() - client.written <= OUTPUT_PAUSE_BYTES;
-            may && (client.readable && !client.ended
-                || !client.rest.is_empty()
-                || client.frames.pending() > 0)
-        })
+        self.client(id)
+            .is_some_and(|client| client.exchange.is_runnable(client.readable))
     }
 
     /// Come back to this client in the next turn.
@@ -351,29 +277,5 @@ impl Clients {
             .get_mut(id.slot)?
             .as_mut()
             .filter(|client| client.serial == id.serial)
-    }
-}
-
-impl Client {
-    /// The last answer of a batch is there: out with it. A batch of notifications has no answer.
-    fn close_batch(&mut self) {
-        if let Some(mut batch) = self.batch.take().filter(|batch| !batch.is_empty()) {
-            batch.extend(b"]\n");
-            self.output.append(&mut batch);
-        }
-    }
-
-    /// Gives back what was written, when that is worth it: one who is told things without end may
-    /// never have been told all.
-    fn give_back(&mut self) {
-        if self.written > OUTPUT_PAUSE_BYTES {
-            self.output.drain(..self.written);
-            self.written = 0;
-        }
-    }
-
-    /// Nothing more will come, and nothing is owed.
-    fn is_done(&self) -> bool {
-        self.ended && !self.waiting && self.rest.is_empty() && self.frames.pending() == 0
     }
 }

@@ -3,6 +3,7 @@
 
 mod discover;
 mod dispatch;
+mod exchange;
 mod frame;
 mod methods;
 mod outcome;
@@ -18,6 +19,7 @@ pub use dispatch::{
     Ask, Bulk, FollowQuery, Form, LogQuery, LogShape, Scene, Stream, SystemVerb, Todo, Xinet,
     dispatch,
 };
+pub use exchange::Exchange;
 pub use frame::{Frames, Line, MAX_LINE_BYTES};
 pub use methods::{METHODS, Method, Role, find};
 pub use outcome::render;

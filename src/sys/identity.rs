@@ -300,7 +300,8 @@ pub(super) fn variables_of(path: &str, item: u8) -> Result<Vec<CString>, Misstep
 /// One variable a line. Blank lines and those that begin with `#` or `;` are passed over; a value
 /// may stand in quotes of either kind, and a backslash in double quotes takes the next character
 /// as it is.
-fn parse_variables(bytes: &[u8]) -> Vec<CString> {
+#[must_use]
+pub fn parse_variables(bytes: &[u8]) -> Vec<CString> {
     let lines = bytes.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
     let told = lines.filter(|line| !line.is_empty() && !matches!(line[0], b'#' | b';'));
     let one = |line: &[u8]| {

@@ -144,7 +144,9 @@ fn padded(text: &str) -> String {
     format!("{text:width$.width$}\n")
 }
 
-fn parse(text: &str, boot: &str) -> Vec<Entry> {
+/// Reads the text of a ledger; one of another boot of the machine says nothing.
+#[must_use]
+pub fn parse(text: &str, boot: &str) -> Vec<Entry> {
     let mut lines = text.lines().map(|line| line.trim_matches([' ', '\0']));
     if lines.next() != Some(boot) {
         return Vec::new();

@@ -5,7 +5,7 @@ pub mod cgroup;
 pub mod clock;
 pub mod console;
 pub mod crash;
-mod identity;
+pub mod identity;
 pub mod kill;
 pub mod ledger;
 pub mod limits;

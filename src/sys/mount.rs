@@ -124,7 +124,9 @@ pub fn mounts() -> io::Result<Vec<Mount>> {
     Ok(parse(&fs::read("/proc/self/mountinfo")?))
 }
 
-fn parse(table: &[u8]) -> Vec<Mount> {
+/// Reads a table of mounts (`proc_pid_mountinfo(5)`).
+#[must_use]
+pub fn parse(table: &[u8]) -> Vec<Mount> {
     let lines = table.split(|byte| *byte == b'\n');
     let mount = |line: &[u8]| {
         let mut fields = line.split(|byte| *byte == b' ');

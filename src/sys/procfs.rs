@@ -114,7 +114,7 @@ pub fn parse_stat(bytes: &[u8]) -> Option<Stat> {
         ppid: field(4)?.parse().ok()?,
         group: field(5)?.parse().ok()?,
         session: field(6)?.parse().ok()?,
-        ticks: number(14)? + number(15)?,
+        ticks: number(14)?.saturating_add(number(15)?),
         start: number(22)?,
         pages: number(24)?,
         has_memory: number(23)? > 0,
@@ -213,7 +213,9 @@ impl Children {
     }
 }
 
-fn parse_pids(text: &str) -> Vec<Pid> {
+/// Reads a list of process numbers, separated by blanks.
+#[must_use]
+pub fn parse_pids(text: &str) -> Vec<Pid> {
     text.split_ascii_whitespace()
         .filter_map(|word| Pid::new(word.parse().ok()?))
         .collect()
@@ -222,8 +224,13 @@ fn parse_pids(text: &str) -> Vec<Pid> {
 /// The value of an environment variable a process was started with, unless it wrote over it.
 #[must_use]
 pub fn environment_variable(pid: Pid, name: &str) -> Option<String> {
-    let bytes = environment(pid);
-    let value = bytes.split(|byte| *byte == 0).find_map(|entry| {
+    parse_variable(&environment(pid), name)
+}
+
+/// The value of a variable in a block of them, each ended by a NUL; the first of that name counts.
+#[must_use]
+pub fn parse_variable(block: &[u8], name: &str) -> Option<String> {
+    let value = block.split(|byte| *byte == 0).find_map(|entry| {
         let value = entry.strip_prefix(name.as_bytes())?;
         value.strip_prefix(b"=")
     })?;
@@ -257,6 +264,12 @@ fn environment(pid: Pid) -> Vec<u8> {
 #[must_use]
 pub fn has_lost(pid: Pid, signal: Signal) -> bool {
     let status = fs::read_to_string(format!("{}/{pid}/status", root())).unwrap_or_default();
+    parse_lost(&status, signal)
+}
+
+/// The same by the text of its status.
+#[must_use]
+pub fn parse_lost(status: &str, signal: Signal) -> bool {
     let bit = 1u64 << (signal.number() - 1);
     let held = |line: &str| {
         let (name, bits) = line.split_once(":\t")?;
@@ -326,7 +339,13 @@ pub fn command_line(pid: Pid) -> String {
 #[must_use]
 pub fn user(pid: Pid) -> Option<u32> {
     let text = fs::read_to_string(format!("{}/{pid}/status", root())).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    parse_user(&text)
+}
+
+/// The effective user in the text of a process's status.
+#[must_use]
+pub fn parse_user(status: &str) -> Option<u32> {
+    let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
     line.split_whitespace().nth(1)?.parse().ok()
 }
 
