@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use serde_json::Value;
 
 use super::frame::{Frames, Line, MAX_LINE_BYTES};
-use super::wire::{Code, Incoming, Refusal, Request, parse, reply};
+use super::wire::{Code, Incoming, Refusal, Request, parse, reply, understood};
 
 /// Bytes of answers that may wait to be read before no further request is taken.
 const OUTPUT_PAUSE_BYTES: usize = 256 << 10;
@@ -23,7 +23,9 @@ pub struct Exchange {
     /// A request is being worked on; the next one waits.
     waiting: bool,
     /// Requests of a batch that were not taken yet.
-    rest: VecDeque<Result<Request, Refusal>>,
+    rest: VecDeque<Value>,
+    /// They are refused as one, as the answers to those before are too long.
+    too_long: bool,
     /// Answers of a batch, if it is one.
     batch: Option<Vec<u8>>,
     output: Vec<u8>,
@@ -53,7 +55,7 @@ impl Exchange {
         if self.waiting || !self.has_room() {
             return None;
         }
-        if let Some(request) = self.rest.pop_front() {
+        if let Some(request) = self.next_of_batch() {
             return Some(request);
         }
         self.close_batch();
@@ -73,7 +75,7 @@ impl Exchange {
                 Incoming::Batch(requests) => {
                     self.rest = requests.into();
                     self.batch = Some(Vec::new());
-                    self.rest.pop_front()
+                    self.next_of_batch()
                 }
             },
         }
@@ -99,9 +101,8 @@ impl Exchange {
                 batch.push(if batch.is_empty() { b'[' } else { b',' });
                 reply(request, answer, batch);
                 if batch.len() > BATCH_BYTES && !self.rest.is_empty() {
-                    let text =
-                        format!("the answers to a batch are longer than {BATCH_BYTES} bytes");
-                    self.rest = VecDeque::from([Err(Refusal::new(Code::Internal, text))]);
+                    self.rest = VecDeque::from([Value::Null]);
+                    self.too_long = true;
                 }
             }
             None => {
@@ -171,6 +172,15 @@ impl Exchange {
     #[must_use]
     pub fn is_done(&self) -> bool {
         self.ended && !self.waiting && self.rest.is_empty() && self.frames.pending() == 0
+    }
+
+    fn next_of_batch(&mut self) -> Option<Result<Request, Refusal>> {
+        let item = self.rest.pop_front()?;
+        if std::mem::take(&mut self.too_long) {
+            let text = format!("the answers to a batch are longer than {BATCH_BYTES} bytes");
+            return Some(Err(Refusal::new(Code::Internal, text)));
+        }
+        Some(understood(item))
     }
 
     /// The last answer of a batch is there: out with it. A batch of notifications has no answer.

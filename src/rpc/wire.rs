@@ -21,8 +21,9 @@ pub struct Request {
 pub enum Incoming {
     /// One request, or what is wrong with it.
     One(Result<Request, Refusal>),
-    /// A batch, answered by one line.
-    Batch(Vec<Result<Request, Refusal>>),
+    /// A batch, answered by one line. Each is [`understood`] when its turn comes: half a million that
+    /// are none take little room until then.
+    Batch(Vec<Value>),
 }
 
 /// An error reply.
@@ -76,7 +77,6 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, 
 /// Reads a line. Whatever is no request is refused with the id 0, as zinit 0.3.9 did.
 #[must_use]
 pub fn parse(line: &[u8]) -> Incoming {
-    let refuse = |error: serde_json::Error| Refusal::new(Code::Parse, error.to_string());
     if line.trim_ascii_start().first() != Some(&b'[') {
         return Incoming::One(
             serde_json::from_slice(line)
@@ -90,15 +90,22 @@ pub fn parse(line: &[u8]) -> Incoming {
             Code::InvalidRequest,
             "a batch needs at least one request",
         ))),
-        Ok(items) => {
-            let each = |item| {
-                serde_json::from_value(item)
-                    .map_err(refuse)
-                    .and_then(understand)
-            };
-            Incoming::Batch(items.into_iter().map(each).collect())
-        }
+        Ok(items) => Incoming::Batch(items),
     }
+}
+
+/// Reads a request of a batch.
+///
+/// # Errors
+/// With what is wrong with it.
+pub fn understood(item: Value) -> Result<Request, Refusal> {
+    serde_json::from_value(item)
+        .map_err(refuse)
+        .and_then(understand)
+}
+
+fn refuse(error: serde_json::Error) -> Refusal {
+    Refusal::new(Code::Parse, error.to_string())
 }
 
 fn understand(raw: Raw) -> Result<Request, Refusal> {

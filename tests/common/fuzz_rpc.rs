@@ -145,7 +145,7 @@ pub(crate) const RPC: Target = Target {
     seeds,
     make,
     run,
-    memory: (2 << 20, 600),
+    memory: (2 << 20, 300),
 };
 
 /// Some services, none of which was ever started.
@@ -305,7 +305,11 @@ fn ids_of(line: &[u8]) -> Option<Value> {
     match rpc::parse(line) {
         Incoming::One(request) => id_of(request),
         Incoming::Batch(requests) => {
-            let ids: Vec<Value> = requests.into_iter().filter_map(id_of).collect();
+            let ids: Vec<Value> = requests
+                .into_iter()
+                .map(rpc::understood)
+                .filter_map(id_of)
+                .collect();
             (!ids.is_empty()).then_some(Value::Array(ids))
         }
     }
