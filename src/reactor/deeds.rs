@@ -171,6 +171,7 @@ impl Reactor {
     /// Ends what a main process left behind.
     pub(super) fn sweep(&mut self, service: ServiceId, signal: Signal) {
         // An errand that has not set out yet does so for nobody.
+        self.errands.forget(service);
         self.deeds.retain(|deed| match deed {
             Deed::Errand { service: of, .. } => *of != service,
             Deed::Spawn { .. } | Deed::Kill { .. } => true,

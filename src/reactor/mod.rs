@@ -309,6 +309,7 @@ impl Reactor {
             self.next_tick(),
             self.proxies.next_look(),
             self.sockets.next_look(),
+            self.errands.next_look(),
         ];
         self.alarm.arm(deadlines.into_iter().flatten().min())?;
         let busy = self.runs.is_busy()
@@ -383,6 +384,7 @@ impl Reactor {
             self.sweep_again();
         }
         self.tick(now);
+        self.try_again(now);
         if connections {
             self.accept();
         }
