@@ -124,7 +124,7 @@ impl Reactor {
         let (place, name) = (service.index(), self.name(service));
         let noted = self
             .door
-            .as_ref()
+            .as_mut()
             .map(|door| door.ledger.note(place, pid, clock::boot_ms(), &name));
         if let Some(Err(error)) = noted {
             log::warn!("the ledger beside the socket: {error}");

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
@@ -14,6 +14,8 @@ pub struct Listener {
     /// What mio polls.
     pub socket: mio::net::UnixListener,
     path: PathBuf,
+    /// Device and inode of the file.
+    file: Option<(u64, u64)>,
 }
 
 impl Listener {
@@ -47,7 +49,14 @@ impl Listener {
         Ok(Self {
             socket: mio::net::UnixListener::from_std(socket),
             path: path.to_owned(),
+            file: identity(path),
         })
+    }
+
+    /// Is the file there, and still the one that was made?
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        self.file.is_some() && self.file == identity(&self.path)
     }
 
     /// Where it listens.
@@ -59,8 +68,16 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
+        if self.is_there() {
+            let _ = fs::remove_file(&self.path);
+        }
     }
+}
+
+/// Device and inode of what stands at that path.
+pub(super) fn identity(path: &Path) -> Option<(u64, u64)> {
+    let meta = fs::symlink_metadata(path).ok()?;
+    Some((meta.dev(), meta.ino()))
 }
 
 /// Another server lives there.
