@@ -67,7 +67,7 @@ use self::sockets::Sockets;
 use crate::config::Dirs;
 use crate::engine::{
     Action, Command, Event, Outcome, Patience, Pid, ServiceId, Signal, State, Supervisor, Table,
-    Ticket,
+    Ticket, Time,
 };
 use crate::rpc::view::Said;
 use crate::rpc::{self, Form};
@@ -163,6 +163,8 @@ pub struct Reactor {
     /// Connections are there that can't be taken on before a descriptor is free.
     connections_wait: bool,
     halted: bool,
+    /// When the loop last looked at what has happened.
+    looked: Time,
 }
 
 /// Who waits for a ticket's answer.
@@ -275,6 +277,7 @@ impl Reactor {
             more_logged: false,
             connections_wait: false,
             halted: false,
+            looked: Time::ZERO,
         };
         reactor.read_access();
         let problem = reactor.load(&left)?;
@@ -323,11 +326,12 @@ impl Reactor {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
             other => other?,
         }
+        self.looked = clock::now();
         self.families.stale();
         self.proxies.links.is_shared = self.runs.is_exec_pending();
         self.deeds_left = self.deeds_a_turn();
         let mut dead = std::mem::take(&mut self.more_dead);
-        let mut signalled = false;
+        let (mut signalled, mut late) = (false, false);
         let mut logged = std::mem::take(&mut self.more_logged);
         let mut connections = std::mem::take(&mut self.more_connections);
         connections |= std::mem::take(&mut self.connections_wait);
@@ -338,7 +342,7 @@ impl Reactor {
                 Place::Signals => signalled = true,
                 Place::Alarm => {
                     self.alarm.drain();
-                    inbox.push_back(Event::Deadline);
+                    late = true;
                 }
                 Place::Listener => connections = true,
                 Place::Output(_) | Place::Writer => {}
@@ -376,6 +380,11 @@ impl Reactor {
         }
         if dead {
             self.take_dead();
+        }
+        // After a jump of time whoever was in time must not seem late: facts come first.
+        if late {
+            self.inbox.push_back(Event::Deadline);
+            self.handle_inbox();
         }
         self.answer_calls();
         self.tend_proxies();
@@ -464,7 +473,10 @@ impl Reactor {
         let mut actions = Vec::new();
         loop {
             while let Some(event) = self.inbox.pop_front() {
-                self.supervisor.handle(clock::now(), event, &mut actions);
+                // Whatever was in time has been seen by then.
+                let is_late = matches!(event, Event::Deadline);
+                let now = if is_late { self.looked } else { clock::now() };
+                self.supervisor.handle(now, event, &mut actions);
                 for action in actions.drain(..) {
                     self.perform(action);
                 }
