@@ -1,7 +1,8 @@
 //! Connections: bytes in, one request at a time, answers out in order. Each has its share of a
 //! turn, and a bound on what it may leave lying about.
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Read, Write};
 
 use mio::net::UnixStream;
@@ -11,8 +12,11 @@ use serde_json::Value;
 use crate::rpc::{Code, Frames, Incoming, Line, MAX_LINE_BYTES, Refusal, Request, parse, reply};
 use crate::sys::peer::Peer;
 
-/// Connections at once. With all in use, the one that was idle longest makes room.
+/// Connections at once. With all in use, one makes room.
 const MOST_CLIENTS: usize = 256;
+
+/// The same of a server that may hardly have any descriptors.
+const LEAST_CLIENTS: usize = 8;
 
 /// Bytes of answers that may wait to be read before no further request is taken.
 const OUTPUT_PAUSE_BYTES: usize = 256 << 10;
@@ -31,8 +35,10 @@ pub(super) struct ClientId {
 }
 
 /// All connections.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Clients {
+    /// How many there may be.
+    most: usize,
     slots: Vec<Option<Client>>,
     serial: u64,
     /// Who may have something to do though nothing new has come.
@@ -59,10 +65,31 @@ struct Client {
     output: Vec<u8>,
     written: usize,
     heard: u64,
+    /// It has sent something that is a request.
+    has_asked: bool,
     peer: Peer,
 }
 
 impl Clients {
+    /// None yet. Of the descriptors that the server may have, three in four are not for clients.
+    #[must_use]
+    pub(super) fn new(descriptors: u64) -> Self {
+        let quarter = usize::try_from(descriptors / 4).unwrap_or(MOST_CLIENTS);
+        Self {
+            most: quarter.clamp(LEAST_CLIENTS, MOST_CLIENTS),
+            slots: Vec::new(),
+            serial: 0,
+            busy: Vec::new(),
+            moment: 0,
+        }
+    }
+
+    /// So many may be taken on in one turn: each of them is heard before it may have to go.
+    #[must_use]
+    pub(super) const fn a_turn(&self) -> usize {
+        self.most / 4
+    }
+
     /// Takes on a connection; gives who had to go for it.
     ///
     /// # Errors
@@ -73,14 +100,14 @@ impl Clients {
         registry: &Registry,
         token: impl Fn(usize) -> Token,
     ) -> io::Result<Option<ClientId>> {
-        let evicted = if self.slots.iter().flatten().count() >= MOST_CLIENTS {
+        let evicted = if self.slots.iter().flatten().count() >= self.most {
             self.evict()
         } else {
             None
         };
         let slot = match self.slots.iter().position(Option::is_none) {
             Some(slot) => slot,
-            None if self.slots.len() < MOST_CLIENTS => {
+            None if self.slots.len() < self.most => {
                 self.slots.push(None);
                 self.slots.len() - 1
             }
@@ -106,6 +133,7 @@ impl Clients {
             output: Vec::new(),
             written: 0,
             heard: self.moment,
+            has_asked: false,
             peer,
         });
         self.busy.push(ClientId {
@@ -115,12 +143,26 @@ impl Clients {
         Ok(evicted)
     }
 
-    /// Drops the client that was heard of longest ago; one whose request is being worked on only
+    /// Drops the client that was heard of longest ago: of a process that has more than a quarter of
+    /// all, if there is one; then of those that have never asked anything, or do not read what they
+    /// are told, from the process that has most of them; one whose request is being worked on only
     /// if there is no other.
     pub(super) fn evict(&mut self) -> Option<ClientId> {
+        let mut counts = BTreeMap::new();
+        for client in self.slots.iter().flatten() {
+            let (all, useless) = counts.entry(client.peer.pid).or_insert((0_usize, 0_usize));
+            *all += 1;
+            *useless += usize::from(!client.is_of_use());
+        }
+        let worth = |client: &Client| {
+            let (all, useless) = counts.get(&client.peer.pid).copied().unwrap_or_default();
+            let is_crowd = all > self.most / 4;
+            let rank = (client.is_of_use(), Reverse(useless));
+            (!is_crowd, client.waiting, rank, client.heard)
+        };
         let all = self.slots.iter().enumerate();
-        let all = all.filter_map(|(slot, client)| Some((slot, client.as_ref()?)));
-        let (slot, _) = all.min_by_key(|(_, client)| (client.waiting, client.heard))?;
+        let all = all.filter_map(|(slot, client)| Some((slot, worth(client.as_ref()?))));
+        let (slot, _) = all.min_by_key(|(_, worth)| *worth)?;
         let client = self.slots[slot].take()?;
         Some(ClientId {
             slot,
@@ -163,7 +205,7 @@ impl Clients {
         client.heard = moment;
         self.moment = moment;
         let client = self.client(id)?;
-        match line {
+        let request = match line {
             Line::TooLong => {
                 let text = format!(
                     "a request is at most {MAX_LINE_BYTES} bytes long; this one was dropped"
@@ -178,7 +220,9 @@ impl Clients {
                     client.rest.pop_front()
                 }
             },
-        }
+        };
+        client.has_asked |= matches!(request, Some(Ok(_)));
+        request
     }
 
     /// Reads what has come. False if the connection is gone.
@@ -370,6 +414,11 @@ impl Client {
             self.output.drain(..self.written);
             self.written = 0;
         }
+    }
+
+    /// It has asked for something, and reads what it is told.
+    fn is_of_use(&self) -> bool {
+        self.has_asked && self.output.is_empty()
     }
 
     /// Nothing more will come, and nothing is owed.

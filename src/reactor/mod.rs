@@ -162,6 +162,8 @@ pub struct Reactor {
     more_logged: bool,
     /// Connections are there that can't be taken on before a descriptor is free.
     connections_wait: bool,
+    /// When the log was last told that a connection could not be taken.
+    refusal_told: Option<Time>,
     halted: bool,
     /// When the loop last looked at what has happened.
     looked: Time,
@@ -264,7 +266,8 @@ impl Reactor {
             successors: Table::default(),
             strangers: Table::default(),
             syslog,
-            clients: Clients::default(),
+            clients: Clients::new(open_files.most()),
+            refusal_told: None,
             doorkeeper: Doorkeeper::new(options.access),
             followers: Vec::new(),
             files: Files::new(options.dirs, main),
@@ -398,9 +401,7 @@ impl Reactor {
             self.accept();
         }
         self.distribute();
-        for client in self.clients.take_busy() {
-            self.serve(client);
-        }
+        self.serve_all();
         self.runs.flush(self.poll.registry());
         Ok(())
     }

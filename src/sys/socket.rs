@@ -6,7 +6,12 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
+use nix::sys::socket::{Backlog, listen};
 use nix::sys::stat::{Mode, umask};
+
+/// Connections that may wait to be taken. Whoever comes waits behind them all, so a long queue that
+/// somebody has filled would keep others out for as long.
+const BACKLOG: i32 = 128;
 
 /// A listening socket that is ours alone. The file goes with it.
 #[derive(Debug)]
@@ -45,6 +50,7 @@ impl Listener {
         let bound = UnixListener::bind(path);
         umask(before);
         let socket = bound?;
+        listen(&socket, Backlog::new(BACKLOG)?)?;
         socket.set_nonblocking(true)?;
         Ok(Self {
             socket: mio::net::UnixListener::from_std(socket),
