@@ -24,6 +24,9 @@ const OUTPUT_PAUSE_BYTES: usize = 256 << 10;
 /// Bytes of answers to one batch; what is asked beyond them is not done.
 const BATCH_BYTES: usize = 8 << 20;
 
+/// Who keeps more bytes than that waiting has to go when memory is short.
+const LARGE_BYTES: usize = 64 << 10;
+
 /// Bytes read from one client in one turn.
 const READ_BYTES: usize = 16 << 10;
 
@@ -168,6 +171,18 @@ impl Clients {
             slot,
             serial: client.serial,
         })
+    }
+
+    /// Those for whom much is kept in memory.
+    pub(super) fn large(&mut self) -> Vec<ClientId> {
+        let is_large = |id: &ClientId| {
+            let client = self.slots[id.slot].as_ref();
+            client.is_some_and(|client| {
+                let rest: usize = client.batch.as_ref().map_or(0, Vec::len);
+                client.output.len() + client.frames.pending() + rest > LARGE_BYTES
+            })
+        };
+        self.all().into_iter().filter(is_large).collect()
     }
 
     /// Who is at this place.

@@ -78,7 +78,7 @@ use crate::sys::limits::OpenFiles;
 use crate::sys::notify::Datagrams;
 use crate::sys::process::{self, Slate};
 use crate::sys::signals::{Listens, Notice, Signals};
-use crate::sys::{kill, needed, procfs};
+use crate::sys::{kill, needed, procfs, reserve};
 
 /// What the server is started with.
 #[derive(Clone, Debug)]
@@ -164,6 +164,8 @@ pub struct Reactor {
     connections_wait: bool,
     /// When the log was last told that a connection could not be taken.
     refusal_told: Option<Time>,
+    /// When the log was last told that memory is short.
+    shortage_told: Option<Time>,
     halted: bool,
     /// When the loop last looked at what has happened.
     looked: Time,
@@ -184,6 +186,7 @@ impl Reactor {
     /// With one sentence, if the server can't work here.
     pub fn new(options: Options) -> io::Result<Self> {
         process::open_standard_descriptors();
+        reserve::hold();
         let listens = match options.role {
             Role::Server => Listens::Server,
             Role::Machine(_) | Role::Container(_) => Listens::First,
@@ -268,6 +271,7 @@ impl Reactor {
             syslog,
             clients: Clients::new(open_files.most()),
             refusal_told: None,
+            shortage_told: None,
             doorkeeper: Doorkeeper::new(options.access),
             followers: Vec::new(),
             files: Files::new(options.dirs, main),
@@ -402,6 +406,9 @@ impl Reactor {
         }
         self.distribute();
         self.serve_all();
+        if reserve::is_touched() {
+            self.spare_memory();
+        }
         self.runs.flush(self.poll.registry());
         Ok(())
     }

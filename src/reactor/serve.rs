@@ -12,7 +12,7 @@ use super::{Asker, Reactor, command};
 use crate::api::{Granted, to_value};
 use crate::engine::{Command, Event, Patience, Spec, Ticket, Time};
 use crate::rpc::{self, Code, Form, Refusal, Scene, Todo};
-use crate::sys::clock;
+use crate::sys::{clock, reserve};
 
 /// Requests in one turn, of all clients together; each has one at least.
 const REQUESTS_A_TURN: usize = 64;
@@ -211,6 +211,24 @@ impl Reactor {
             command,
         });
         self.handle_inbox();
+    }
+
+    /// The system gave no more memory, and some of the reserve was needed: what can be done without
+    /// goes, so that it does not happen again.
+    pub(super) fn spare_memory(&mut self) {
+        self.runs.spare_memory();
+        if !reserve::hold() {
+            for client in self.clients.large() {
+                self.hung_up(client);
+            }
+            reserve::hold();
+        }
+        if is_to_be_told(&mut self.shortage_told) {
+            log::error!(
+                "there is no more memory: only the last lines of each service are kept, and \
+                 clients that keep much waiting may be let go"
+            );
+        }
     }
 
     pub(super) fn hung_up(&mut self, client: ClientId) {
