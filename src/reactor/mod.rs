@@ -93,6 +93,9 @@ pub struct Options {
     pub access: PathBuf,
 }
 
+/// An alarm that is heard so much later than it was set for: the loop was held up, or time jumped.
+const JUMP: Duration = Duration::from_millis(50);
+
 /// Dead children in one turn; the sockets are looked at between.
 const DEAD_A_TURN: usize = 256;
 
@@ -169,6 +172,8 @@ pub struct Reactor {
     halted: bool,
     /// When the loop last looked at what has happened.
     looked: Time,
+    /// Time has made a jump, and it looks once more before anybody is late.
+    looks_again: bool,
 }
 
 /// Who waits for a ticket's answer.
@@ -285,6 +290,7 @@ impl Reactor {
             connections_wait: false,
             halted: false,
             looked: Time::ZERO,
+            looks_again: false,
         };
         reactor.read_access();
         let problem = reactor.load(&left)?;
@@ -321,7 +327,8 @@ impl Reactor {
             self.sockets.next_look(),
             self.errands.next_look(),
         ];
-        self.alarm.arm(deadlines.into_iter().flatten().min())?;
+        let deadline = deadlines.into_iter().flatten().min();
+        self.alarm.arm(deadline)?;
         let busy = self.runs.is_busy()
             || self.clients.is_busy()
             || self.more_dead
@@ -333,7 +340,7 @@ impl Reactor {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
             other => other?,
         }
-        self.looked = clock::now();
+        let before = std::mem::replace(&mut self.looked, clock::now());
         self.families.stale();
         self.proxies.links.is_shared = self.runs.is_exec_pending();
         self.deeds_left = self.deeds_a_turn();
@@ -388,8 +395,15 @@ impl Reactor {
         if dead {
             self.take_dead();
         }
-        // After a jump of time whoever was in time must not seem late: facts come first.
-        if late {
+        // Facts come first: whoever was in time must not seem late. After a jump of time those of
+        // meanwhile may not be among them, but they are by the next look.
+        let is_jump = deadline.is_some_and(|at| self.looked.since(at) > JUMP);
+        if late && is_jump && !self.looks_again {
+            self.looks_again = true;
+        } else if late {
+            if std::mem::take(&mut self.looks_again) {
+                self.looked = before;
+            }
             self.inbox.push_back(Event::Deadline);
             self.handle_inbox();
         }
