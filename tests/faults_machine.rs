@@ -345,7 +345,7 @@ fn a_server_that_gets_no_more_memory_lives_on_what_it_has() {
         let exec = "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); echo line $i of a long output; done; \
                     exec sleep 1000";
         let body = format!("exec = {}\n[logging]\nbuffer_lines = 100000", quoted(exec));
-        sandbox.service(&format!("loud{number}"), &format!("{body}"));
+        sandbox.service(&format!("loud{number}"), &body);
     }
     sandbox.service("steady", WAITS);
     sandbox.start();
