@@ -13,6 +13,9 @@ use zinit::reactor::{Options, Reactor, Role};
 use zinit::sys::machine::Verb;
 use zinit::{config, pid1, sys};
 
+#[global_allocator]
+static ALLOCATOR: sys::reserve::Allocator = sys::reserve::Allocator;
+
 fn main() -> ExitCode {
     let env = Env::of_process();
     let argv: Vec<OsString> = std::env::args_os().collect();

@@ -116,8 +116,11 @@ impl Reactor {
             );
             kill::end_all(&left, PREDECESSOR_PATIENCE);
         }
-        if let Some(door) = &self.door {
-            door.ledger.begin()?;
+        // No reason not to be there: only the next server will know less, if this one is killed.
+        if let Some(door) = &mut self.door
+            && let Err(error) = door.ledger.begin()
+        {
+            log::warn!("the ledger beside the socket: {error}");
         }
         self.inbox.push_back(command(Command::Reload {
             specs: read.specs,
@@ -157,6 +160,7 @@ impl Reactor {
         &mut self,
         asker: Option<(ClientId, Option<&Value>)>,
     ) -> Result<(), Refusal> {
+        self.renew_door();
         self.read_access();
         let read = self
             .files

@@ -1,5 +1,7 @@
 //! Connections, each with its share of a turn. What goes over one is an [`Exchange`].
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 
 use mio::net::UnixStream;
@@ -9,8 +11,14 @@ use serde_json::Value;
 use crate::rpc::{Exchange, Refusal, Request};
 use crate::sys::peer::Peer;
 
-/// Connections at once. With all in use, the one that was idle longest makes room.
+/// Connections at once. With all in use, one makes room.
 const MOST_CLIENTS: usize = 256;
+
+/// The same of a server that may hardly have any descriptors.
+const LEAST_CLIENTS: usize = 8;
+
+/// Who keeps more bytes than that waiting has to go when memory is short.
+const LARGE_BYTES: usize = 64 << 10;
 
 /// Bytes read from one client in one turn.
 const READ_BYTES: usize = 16 << 10;
@@ -23,8 +31,10 @@ pub(super) struct ClientId {
 }
 
 /// All connections.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Clients {
+    /// How many there may be.
+    most: usize,
     slots: Vec<Option<Client>>,
     serial: u64,
     /// Who may have something to do though nothing new has come.
@@ -41,10 +51,31 @@ struct Client {
     /// The descriptor may hold more.
     readable: bool,
     heard: u64,
+    /// It has sent something that is a request.
+    has_asked: bool,
     peer: Peer,
 }
 
 impl Clients {
+    /// None yet. Of the descriptors that the server may have, three in four are not for clients.
+    #[must_use]
+    pub(super) fn new(descriptors: u64) -> Self {
+        let quarter = usize::try_from(descriptors / 4).unwrap_or(MOST_CLIENTS);
+        Self {
+            most: quarter.clamp(LEAST_CLIENTS, MOST_CLIENTS),
+            slots: Vec::new(),
+            serial: 0,
+            busy: Vec::new(),
+            moment: 0,
+        }
+    }
+
+    /// So many may be taken on in one turn: each of them is heard before it may have to go.
+    #[must_use]
+    pub(super) const fn a_turn(&self) -> usize {
+        self.most / 4
+    }
+
     /// Takes on a connection; gives who had to go for it.
     ///
     /// # Errors
@@ -55,14 +86,14 @@ impl Clients {
         registry: &Registry,
         token: impl Fn(usize) -> Token,
     ) -> io::Result<Option<ClientId>> {
-        let evicted = if self.slots.iter().flatten().count() >= MOST_CLIENTS {
+        let evicted = if self.slots.iter().flatten().count() >= self.most {
             self.evict()
         } else {
             None
         };
         let slot = match self.slots.iter().position(Option::is_none) {
             Some(slot) => slot,
-            None if self.slots.len() < MOST_CLIENTS => {
+            None if self.slots.len() < self.most => {
                 self.slots.push(None);
                 self.slots.len() - 1
             }
@@ -82,6 +113,7 @@ impl Clients {
             exchange: Exchange::default(),
             readable: true,
             heard: self.moment,
+            has_asked: false,
             peer,
         });
         self.busy.push(ClientId {
@@ -91,18 +123,40 @@ impl Clients {
         Ok(evicted)
     }
 
-    /// Drops the client that was heard of longest ago; one whose request is being worked on only
+    /// Drops the client that was heard of longest ago: of a process that has more than a quarter of
+    /// all, if there is one; then of those that have never asked anything, or do not read what they
+    /// are told, from the process that has most of them; one whose request is being worked on only
     /// if there is no other.
     pub(super) fn evict(&mut self) -> Option<ClientId> {
+        let mut counts = BTreeMap::new();
+        for client in self.slots.iter().flatten() {
+            let (all, useless) = counts.entry(client.peer.pid).or_insert((0_usize, 0_usize));
+            *all += 1;
+            *useless += usize::from(!client.is_of_use());
+        }
+        let worth = |client: &Client| {
+            let (all, useless) = counts.get(&client.peer.pid).copied().unwrap_or_default();
+            let is_crowd = all > self.most / 4;
+            let rank = (client.is_of_use(), Reverse(useless));
+            (!is_crowd, client.exchange.is_waiting(), rank, client.heard)
+        };
         let all = self.slots.iter().enumerate();
-        let all = all.filter_map(|(slot, client)| Some((slot, client.as_ref()?)));
-        let (slot, _) =
-            all.min_by_key(|(_, client)| (client.exchange.is_waiting(), client.heard))?;
+        let all = all.filter_map(|(slot, client)| Some((slot, worth(client.as_ref()?))));
+        let (slot, _) = all.min_by_key(|(_, worth)| *worth)?;
         let client = self.slots[slot].take()?;
         Some(ClientId {
             slot,
             serial: client.serial,
         })
+    }
+
+    /// Those for whom much is kept in memory.
+    pub(super) fn large(&mut self) -> Vec<ClientId> {
+        let is_large = |id: &ClientId| {
+            let client = self.slots[id.slot].as_ref();
+            client.is_some_and(|client| client.exchange.held_bytes() > LARGE_BYTES)
+        };
+        self.all().into_iter().filter(is_large).collect()
     }
 
     /// Who is at this place.
@@ -128,6 +182,7 @@ impl Clients {
         let client = self.client(id)?;
         let request = client.exchange.next_request()?;
         client.heard = moment;
+        client.has_asked |= request.is_ok();
         self.moment = moment;
         Some(request)
     }
@@ -277,5 +332,12 @@ impl Clients {
             .get_mut(id.slot)?
             .as_mut()
             .filter(|client| client.serial == id.serial)
+    }
+}
+
+impl Client {
+    /// It has asked for something, and reads what it is told.
+    fn is_of_use(&self) -> bool {
+        self.has_asked && !self.exchange.is_owed()
     }
 }

@@ -125,7 +125,7 @@ impl Reactor {
         // Without its start it can't be told from who has its number later.
         let noted = self
             .door
-            .as_ref()
+            .as_mut()
             .zip(procfs::stat(pid))
             .map(|(door, main)| door.ledger.note(place, &main, &name));
         if let Some(Err(error)) = noted {
@@ -173,6 +173,7 @@ impl Reactor {
     /// Ends what a main process left behind.
     pub(super) fn sweep(&mut self, service: ServiceId, signal: Signal) {
         // An errand that has not set out yet does so for nobody.
+        self.errands.forget(service);
         self.deeds.retain(|deed| match deed {
             Deed::Errand { service: of, .. } => *of != service,
             Deed::Spawn { .. } | Deed::Kill { .. } => true,

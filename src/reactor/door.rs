@@ -3,7 +3,12 @@
 use std::io;
 use std::path::Path;
 
+use mio::{Interest, Registry};
+
+use super::Reactor;
+use super::place::Place;
 use crate::sys::ledger::{Entry, Ledger};
+use crate::sys::procfs;
 use crate::sys::socket::Listener;
 
 /// Where clients come in, and what lies beside it.
@@ -19,6 +24,49 @@ impl Door {
         let (ledger, left) = Ledger::take(socket).map_err(named)?;
         let listener = Listener::bind(socket).map_err(named)?;
         Ok((Self { listener, ledger }, left))
+    }
+
+    /// Makes anew what is not there any more.
+    fn renew(&mut self, registry: &Registry) -> io::Result<()> {
+        let socket = self.listener.path().to_owned();
+        let path = socket.display().to_string();
+        let named = |error: io::Error| io::Error::new(error.kind(), format!("{path}: {error}"));
+        if !self.ledger.is_there() {
+            self.ledger = Ledger::take(&socket).map_err(named)?.0;
+        }
+        if !self.listener.is_there() {
+            self.listener = Listener::bind(&socket).map_err(named)?;
+            let token = Place::Listener.token();
+            registry.register(&mut self.listener.socket, token, Interest::READABLE)?;
+        }
+        Ok(())
+    }
+}
+
+impl Reactor {
+    /// Makes the socket anew if somebody has deleted its file, and the same with what lies beside it.
+    /// Who is connected stays so.
+    pub(super) fn renew_door(&mut self) {
+        let Some(door) = &mut self.door else { return };
+        if door.listener.is_there() && door.ledger.is_there() {
+            return;
+        }
+        if let Err(error) = door.renew(self.poll.registry()) {
+            return log::error!("the socket can't be made anew: {error}");
+        }
+        let all = self.supervisor.services();
+        let mains = all.filter_map(|(service, found)| Some((service, found.state().pid()?, found)));
+        for (service, pid, found) in mains {
+            let Some(main) = procfs::stat(pid) else {
+                continue;
+            };
+            let name = &found.spec().name;
+            if let Err(error) = door.ledger.note(service.index(), &main, name) {
+                log::warn!("the ledger beside the socket: {error}");
+            }
+        }
+        let path = door.listener.path().display();
+        log::warn!("{path} was gone and is made anew");
     }
 }
 

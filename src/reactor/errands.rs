@@ -3,6 +3,7 @@
 //! (`probes.rs`).
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::Reactor;
 use super::deeds::Deed;
@@ -14,10 +15,15 @@ use crate::engine::{
 use crate::rpc::view::{self, Note};
 use crate::sys::clock;
 
+/// When an errand for which the machine has no process is tried again. The engine says how often:
+/// it recalls one that is late.
+const AGAIN: Duration = Duration::from_millis(250);
+
 /// Errands that are out, and what probes brought.
 #[derive(Debug, Default)]
 pub(super) struct Errands {
     out: Vec<Out>,
+    postponed: Vec<Postponed>,
     /// What the last probes of services said.
     notes: Table<Note>,
 }
@@ -32,7 +38,46 @@ struct Out {
     since: Time,
 }
 
+/// An errand for which there was no process yet.
+#[derive(Debug)]
+struct Postponed {
+    service: ServiceId,
+    errand: ErrandId,
+    what: Errand,
+    /// None while it is being tried.
+    due: Option<Time>,
+}
+
 impl Errands {
+    /// When one is to be tried again.
+    pub(super) fn next_look(&self) -> Option<Time> {
+        self.postponed.iter().filter_map(|one| one.due).min()
+    }
+
+    /// An errand that has not set out yet does so for nobody.
+    pub(super) fn forget(&mut self, service: ServiceId) {
+        self.postponed.retain(|one| one.service != service);
+    }
+
+    fn is_over(&mut self, service: ServiceId, errand: ErrandId) {
+        let is_it = |one: &Postponed| (one.service, one.errand) == (service, errand);
+        self.postponed.retain(|one| !is_it(one));
+    }
+
+    /// Says whether that is the first time.
+    fn postpone(&mut self, service: ServiceId, errand: ErrandId, what: Errand) -> bool {
+        let known = self.postponed.len();
+        self.is_over(service, errand);
+        let is_new = self.postponed.len() == known;
+        self.postponed.push(Postponed {
+            service,
+            errand,
+            what,
+            due: Some(clock::now() + AGAIN),
+        });
+        is_new
+    }
+
     /// What the last probes brought.
     pub(super) fn notes(&self) -> &Table<Note> {
         &self.notes
@@ -41,6 +86,7 @@ impl Errands {
     /// The service is no more.
     pub(super) fn removed(&mut self, service: ServiceId) {
         self.notes.remove(service);
+        self.forget(service);
     }
 
     fn take(&mut self, is_it: impl Fn(&Out) -> bool) -> Option<Out> {
@@ -109,19 +155,50 @@ impl Reactor {
             registry,
         );
         match spawned {
-            Ok(pid) => self.errands.out.push(Out {
-                service,
-                errand,
-                what,
-                pid,
-                since: clock::now(),
-            }),
-            Err((error, _)) => self.errand_over(service, errand, what, Report::NotRun(error), None),
+            Ok(pid) => {
+                self.errands.is_over(service, errand);
+                self.errands.out.push(Out {
+                    service,
+                    errand,
+                    what,
+                    pid,
+                    since: clock::now(),
+                });
+            }
+            // That says nothing of the service.
+            Err((error, true)) => {
+                if self.errands.postpone(service, errand, what) {
+                    let text = report_text(spec, what, Report::NotRun(error));
+                    let what = match what {
+                        Errand::Probe => "probe",
+                        Errand::Hook(hook) => hook.name(),
+                    };
+                    log::warn!("{}: {what}: {text}; trying again", spec.name);
+                }
+            }
+            Err((error, false)) => {
+                self.errand_over(service, errand, what, Report::NotRun(error), None);
+            }
+        }
+    }
+
+    /// Tries those again for which there was no process.
+    pub(super) fn try_again(&mut self, now: Time) {
+        for one in &mut self.errands.postponed {
+            if one.due.is_some_and(|due| due <= now) {
+                one.due = None;
+                self.deeds.push_back(Deed::Errand {
+                    service: one.service,
+                    errand: one.errand,
+                    what: one.what,
+                });
+            }
         }
     }
 
     /// Ends an errand; nobody waits for what comes of it any more.
     pub(super) fn recall(&mut self, service: ServiceId, errand: ErrandId) {
+        self.errands.is_over(service, errand);
         self.deeds.retain(|deed| match deed {
             Deed::Errand {
                 service: of,

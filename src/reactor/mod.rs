@@ -67,7 +67,7 @@ use self::sockets::Sockets;
 use crate::config::Dirs;
 use crate::engine::{
     Action, Command, Event, Outcome, Patience, Pid, ServiceId, Signal, State, Supervisor, Table,
-    Ticket,
+    Ticket, Time,
 };
 use crate::record::Recorder;
 use crate::rpc::view::Said;
@@ -79,7 +79,7 @@ use crate::sys::limits::OpenFiles;
 use crate::sys::notify::Datagrams;
 use crate::sys::process::{self, Slate};
 use crate::sys::signals::{Listens, Notice, Signals};
-use crate::sys::{kill, needed, procfs};
+use crate::sys::{kill, needed, procfs, reserve};
 
 /// What the server is started with.
 #[derive(Clone, Debug)]
@@ -93,6 +93,9 @@ pub struct Options {
     /// Says who may do what.
     pub access: PathBuf,
 }
+
+/// An alarm that is heard so much later than it was set for: the loop was held up, or time jumped.
+const JUMP: Duration = Duration::from_millis(50);
 
 /// Dead children in one turn; the sockets are looked at between.
 const DEAD_A_TURN: usize = 256;
@@ -169,7 +172,15 @@ pub struct Reactor {
     more_logged: bool,
     /// Connections are there that can't be taken on before a descriptor is free.
     connections_wait: bool,
+    /// When the log was last told that a connection could not be taken.
+    refusal_told: Option<Time>,
+    /// When the log was last told that memory is short.
+    shortage_told: Option<Time>,
     halted: bool,
+    /// When the loop last looked at what has happened.
+    looked: Time,
+    /// Time has made a jump, and it looks once more before anybody is late.
+    looks_again: bool,
 }
 
 /// Who waits for a ticket's answer.
@@ -187,6 +198,7 @@ impl Reactor {
     /// With one sentence, if the server can't work here.
     pub fn new(options: Options) -> io::Result<Self> {
         process::open_standard_descriptors();
+        reserve::hold();
         let listens = match options.role {
             Role::Server => Listens::Server,
             Role::Machine(_) | Role::Container(_) => Listens::First,
@@ -276,7 +288,9 @@ impl Reactor {
             successors: Table::default(),
             strangers: Table::default(),
             syslog,
-            clients: Clients::default(),
+            clients: Clients::new(open_files.most()),
+            refusal_told: None,
+            shortage_told: None,
             doorkeeper: Doorkeeper::new(options.access),
             followers: Vec::new(),
             files: Files::new(options.dirs, main),
@@ -290,6 +304,8 @@ impl Reactor {
             more_logged: false,
             connections_wait: false,
             halted: false,
+            looked: Time::ZERO,
+            looks_again: false,
         };
         reactor.read_access();
         let problem = reactor.load(&left)?;
@@ -324,8 +340,10 @@ impl Reactor {
             self.next_tick(),
             self.proxies.next_look(),
             self.sockets.next_look(),
+            self.errands.next_look(),
         ];
-        self.alarm.arm(deadlines.into_iter().flatten().min())?;
+        let deadline = deadlines.into_iter().flatten().min();
+        self.alarm.arm(deadline)?;
         let busy = self.runs.is_busy()
             || self.clients.is_busy()
             || self.more_dead
@@ -338,11 +356,13 @@ impl Reactor {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
             other => other?,
         }
+        let before = std::mem::replace(&mut self.looked, clock::now());
         self.families.stale();
         self.proxies.links.is_shared = self.runs.is_exec_pending();
         self.deeds_left = self.deeds_a_turn();
         let mut dead = std::mem::take(&mut self.more_dead);
         let mut signalled = std::mem::take(&mut self.more_signals);
+        let mut late = false;
         let mut logged = std::mem::take(&mut self.more_logged);
         let mut connections = std::mem::take(&mut self.more_connections);
         connections |= std::mem::take(&mut self.connections_wait);
@@ -353,7 +373,7 @@ impl Reactor {
                 Place::Signals => signalled = true,
                 Place::Alarm => {
                     self.alarm.drain();
-                    inbox.push_back(Event::Deadline);
+                    late = true;
                 }
                 Place::Listener => connections = true,
                 Place::Output(_) | Place::Writer => {}
@@ -392,6 +412,18 @@ impl Reactor {
         if dead {
             self.take_dead();
         }
+        // Facts come first: whoever was in time must not seem late. After a jump of time those of
+        // meanwhile may not be among them, but they are by the next look.
+        let is_jump = deadline.is_some_and(|at| self.looked.since(at) > JUMP);
+        if late && is_jump && !self.looks_again {
+            self.looks_again = true;
+        } else if late {
+            if std::mem::take(&mut self.looks_again) {
+                self.looked = before;
+            }
+            self.inbox.push_back(Event::Deadline);
+            self.handle_inbox();
+        }
         self.answer_calls();
         self.tend_proxies();
         let now = clock::now();
@@ -399,12 +431,14 @@ impl Reactor {
             self.sweep_again();
         }
         self.tick(now);
+        self.try_again(now);
         if connections {
             self.accept();
         }
         self.distribute();
-        for client in self.clients.take_busy() {
-            self.serve(client);
+        self.serve_all();
+        if reserve::is_touched() {
+            self.spare_memory();
         }
         self.runs.flush(self.poll.registry());
         Ok(())
@@ -482,7 +516,9 @@ impl Reactor {
         let mut actions = Vec::new();
         loop {
             while let Some(event) = self.inbox.pop_front() {
-                let now = clock::now();
+                // Whatever was in time has been seen by then.
+                let is_late = matches!(event, Event::Deadline);
+                let now = if is_late { self.looked } else { clock::now() };
                 self.recorder.note(&self.supervisor, now, &event);
                 self.supervisor.handle(now, event, &mut actions);
                 for action in actions.drain(..) {

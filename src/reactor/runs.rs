@@ -31,6 +31,9 @@ pub(super) const READ_BYTES: usize = 64 << 10;
 /// Reads from one pipe in one turn; a service that writes without end waits for the others.
 const READS_A_TURN: usize = 4;
 
+/// Lines that are kept of a service when memory is short.
+const FEW_LINES: usize = 20;
+
 /// Lines of the system's log that are nobody's.
 const OTHERS_LINES: usize = 1000;
 
@@ -165,6 +168,7 @@ impl Runs {
         registry: &Registry,
     ) -> Result<Pid, NoProcess> {
         let program = spec.program().ok_or((UNUSABLE, false))?;
+        let _sparing = self.slate.open_files.sparing();
         self.quit_notify(service);
         let mut more = vec![(MARK, families.mark(&spec.name))];
         if !sockets.is_empty() {
@@ -235,6 +239,7 @@ impl Runs {
         registry: &Registry,
     ) -> Result<Pid, NoProcess> {
         let program = spec.program().ok_or((UNUSABLE, false))?;
+        let _sparing = self.slate.open_files.sparing();
         let exit = self.runs.get(service).and_then(|run| run.exit);
         let mut more = told(spec, main, exit);
         more.push((ERRAND, errand.0.to_string()));
@@ -273,6 +278,17 @@ impl Runs {
         let run = self.runs.or_default(service);
         run.buffer_lines = spec.logging.buffer_lines;
         run.work = work;
+    }
+
+    /// Keeps only the last few lines of each service from now on, until its next start.
+    pub(super) fn spare_memory(&mut self) {
+        let services: Vec<ServiceId> = self.runs.iter().map(|(service, _)| service).collect();
+        for service in services {
+            let run = self.runs.or_default(service);
+            run.buffer_lines = run.buffer_lines.min(FEW_LINES);
+            run.log.keep(FEW_LINES);
+        }
+        self.others.keep(FEW_LINES);
     }
 
     /// A line that came over no pipe.

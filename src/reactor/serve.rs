@@ -10,31 +10,32 @@ use super::clients::ClientId;
 use super::place::Place;
 use super::{Asker, Reactor, command};
 use crate::api::{Granted, to_value};
-use crate::engine::{Command, Event, Patience, Spec, Ticket};
+use crate::engine::{Command, Event, Patience, Spec, Ticket, Time};
 use crate::rpc::{self, Code, Form, Refusal, Scene, Todo};
-use crate::sys::clock;
+use crate::sys::{clock, reserve};
 
-/// Requests of one client in one turn.
+/// Requests in one turn, of all clients together; each has one at least.
 const REQUESTS_A_TURN: usize = 64;
 
-/// New connections in one turn.
-const CONNECTIONS_A_TURN: usize = 64;
+/// What may happen again and again is told of no more often than this.
+const TOLD_SPAN: Duration = Duration::from_secs(10);
 
 impl Reactor {
     pub(super) fn accept(&mut self) {
         let token = |slot| Place::Client(slot).token();
-        for _ in 0..CONNECTIONS_A_TURN {
+        let _sparing = self.runs.slate().open_files.sparing();
+        for _ in 0..self.clients.a_turn() {
             let Some(door) = &self.door else { return };
             match door.listener.socket.accept() {
                 Ok((stream, _)) => match self.clients.add(stream, self.poll.registry(), token) {
                     Ok(evicted) => evicted.into_iter().for_each(|client| self.hung_up(client)),
-                    Err(error) => log::warn!("a connection was refused: {error}"),
+                    Err(error) => self.note_refused(&error),
                 },
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     // Out of descriptors: one idle client makes room, and the rest has to wait.
-                    log::warn!("accept: {error}");
+                    self.note_refused(&error);
                     let Some(client) = self.clients.evict() else {
                         self.connections_wait = true;
                         return;
@@ -44,6 +45,12 @@ impl Reactor {
             }
         }
         self.more_connections = true;
+    }
+
+    fn note_refused(&mut self, error: &io::Error) {
+        if is_to_be_told(&mut self.refusal_told) {
+            log::warn!("a connection can't be taken, or only in the place of another: {error}");
+        }
     }
 
     pub(super) fn client_event(&mut self, slot: usize, gone: bool) {
@@ -62,12 +69,21 @@ impl Reactor {
         }
     }
 
-    /// One client's share of a turn.
-    pub(super) fn serve(&mut self, client: ClientId) {
+    /// All clients that have something to do. They share the turn, so that many who ask without end
+    /// do not make it long for the others.
+    pub(super) fn serve_all(&mut self) {
+        let busy = self.clients.take_busy();
+        let share = (REQUESTS_A_TURN / busy.len().max(1)).max(1);
+        for client in busy {
+            self.serve(client, share);
+        }
+    }
+
+    fn serve(&mut self, client: ClientId, share: usize) {
         if !self.clients.read(client) {
             return self.hung_up(client);
         }
-        for _ in 0..REQUESTS_A_TURN {
+        for _ in 0..share {
             let Some(request) = self.clients.next_request(client) else {
                 break;
             };
@@ -197,6 +213,24 @@ impl Reactor {
         self.handle_inbox();
     }
 
+    /// The system gave no more memory, and some of the reserve was needed: what can be done without
+    /// goes, so that it does not happen again.
+    pub(super) fn spare_memory(&mut self) {
+        self.runs.spare_memory();
+        if !reserve::hold() {
+            for client in self.clients.large() {
+                self.hung_up(client);
+            }
+            reserve::hold();
+        }
+        if is_to_be_told(&mut self.shortage_told) {
+            log::error!(
+                "there is no more memory: only the last lines of each service are kept, and \
+                 clients that keep much waiting may be let go"
+            );
+        }
+    }
+
     pub(super) fn hung_up(&mut self, client: ClientId) {
         self.clients.remove(client);
         self.stop_following(client);
@@ -213,4 +247,14 @@ impl Reactor {
                 .answer(client, None, &Err(Refusal::new(Code::Internal, "")));
         }
     }
+}
+
+/// Was it told of long ago, or never? It is told of now, then.
+fn is_to_be_told(told: &mut Option<Time>) -> bool {
+    let now = clock::now();
+    let is_due = told.is_none_or(|at| now.since(at) >= TOLD_SPAN);
+    if is_due {
+        *told = Some(now);
+    }
+    is_due
 }

@@ -168,6 +168,19 @@ impl Exchange {
         may && (more || !self.rest.is_empty() || self.frames.pending() > 0)
     }
 
+    /// Is there something that the peer has not read?
+    #[must_use]
+    pub fn is_owed(&self) -> bool {
+        self.written < self.output.len()
+    }
+
+    /// Bytes that are kept for the peer.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        let batch = self.batch.as_ref().map_or(0, Vec::len);
+        self.output.len() + self.frames.pending() + batch
+    }
+
     /// Nothing more will come, and nothing is owed.
     #[must_use]
     pub fn is_done(&self) -> bool {

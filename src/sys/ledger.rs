@@ -16,6 +16,7 @@ use nix::poll::poll;
 use nix::unistd::geteuid;
 
 use super::procfs::Stat;
+use super::socket::identity;
 use crate::engine::Pid;
 
 /// How often the lock is tried before another server is believed to have it.
@@ -35,6 +36,8 @@ const MOST_BYTES: u64 = 64 << 20;
 pub struct Ledger {
     file: Flock<File>,
     path: PathBuf,
+    /// It holds what this server has noted, and nothing else.
+    begun: bool,
 }
 
 /// A main process of an earlier server.
@@ -72,23 +75,38 @@ impl Ledger {
         let mut text = Vec::new();
         (&mut *file).take(MOST_BYTES).read_to_end(&mut text)?;
         let left = parse(&String::from_utf8_lossy(&text), &boot());
-        Ok((Self { file, path }, left))
+        let begun = false;
+        Ok((Self { file, path, begun }, left))
+    }
+
+    /// Is the file there, and still the one that was taken?
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        let own = self.file.metadata().ok();
+        let own = own.map(|meta| (meta.dev(), meta.ino()));
+        own.is_some() && own == identity(&self.path)
     }
 
     /// Forgets what an earlier server left.
     ///
     /// # Errors
     /// As `write(2)`.
-    pub fn begin(&self) -> io::Result<()> {
+    pub fn begin(&mut self) -> io::Result<()> {
         self.file.set_len(0)?;
-        self.file.write_all_at(padded(&boot()).as_bytes(), 0)
+        self.file.write_all_at(padded(&boot()).as_bytes(), 0)?;
+        self.begun = true;
+        Ok(())
     }
 
     /// Notes the main process of the service at this place, in place of the one before.
     ///
     /// # Errors
     /// As `pwrite(2)`.
-    pub fn note(&self, place: usize, main: &Stat, name: &str) -> io::Result<()> {
+    pub fn note(&mut self, place: usize, main: &Stat, name: &str) -> io::Result<()> {
+        // There may have been no room for the first line.
+        if !self.begun {
+            self.begin()?;
+        }
         let offset = (place + 1) * ENTRY_BYTES;
         let entry = padded(&format!("{} {} {name}", main.pid, main.start));
         self.file.write_all_at(entry.as_bytes(), offset as u64)
@@ -97,7 +115,9 @@ impl Ledger {
 
 impl Drop for Ledger {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
+        if self.is_there() {
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 

@@ -14,6 +14,20 @@ pub struct OpenFiles {
     most: u64,
 }
 
+/// Descriptors that nothing may take that stays: a look at processes takes a few for a moment, and
+/// one that can't be had would make them seem to be gone.
+const RESERVE: u64 = 16;
+
+/// While it lives, the reserve is not touched.
+#[derive(Debug)]
+pub struct Sparing(OpenFiles);
+
+impl Drop for Sparing {
+    fn drop(&mut self) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, self.0.most, self.0.most);
+    }
+}
+
 /// What a first process gives itself at least.
 const FIRST_MOST: u64 = 65_536;
 
@@ -41,6 +55,14 @@ impl OpenFiles {
     #[must_use]
     pub const fn most(self) -> u64 {
         self.most
+    }
+
+    /// Leaves the reserve alone while the value lives: for what takes a descriptor and keeps it.
+    #[must_use]
+    pub fn sparing(self) -> Sparing {
+        let less = self.most - RESERVE.min(self.most / 8);
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, less, self.most);
+        Sparing(self)
     }
 
     /// Puts the old limit back: for a child between fork and exec, and before another program takes

@@ -19,6 +19,7 @@ pub mod pipe;
 pub mod ports;
 pub mod process;
 pub mod procfs;
+pub mod reserve;
 pub mod seed;
 pub mod signals;
 pub mod socket;

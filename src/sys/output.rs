@@ -75,6 +75,17 @@ impl Ring {
         });
     }
 
+    /// Lets go of all but the last lines, and of the memory they took.
+    pub fn keep(&mut self, most_lines: usize) {
+        while self.lines.len() > most_lines {
+            let oldest = self.lines.pop_front();
+            let length = oldest.map_or(0, |oldest| oldest.length);
+            self.bytes.drain(..length as usize);
+        }
+        self.lines.shrink_to_fit();
+        self.bytes.shrink_to_fit();
+    }
+
     /// The last `most` lines that `wanted` takes, oldest first.
     pub fn last(&self, most: usize, mut wanted: impl FnMut(u64, Stream) -> bool) -> Vec<LogLine> {
         let mut end = self.bytes.len();

@@ -2,11 +2,16 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
+use nix::sys::socket::{Backlog, listen};
 use nix::sys::stat::{Mode, umask};
+
+/// Connections that may wait to be taken. Whoever comes waits behind them all, so a long queue that
+/// somebody has filled would keep others out for as long.
+const BACKLOG: i32 = 128;
 
 /// A listening socket that is ours alone. The file goes with it.
 #[derive(Debug)]
@@ -14,6 +19,8 @@ pub struct Listener {
     /// What mio polls.
     pub socket: mio::net::UnixListener,
     path: PathBuf,
+    /// Device and inode of the file.
+    file: Option<(u64, u64)>,
 }
 
 impl Listener {
@@ -43,11 +50,19 @@ impl Listener {
         let bound = UnixListener::bind(path);
         umask(before);
         let socket = bound?;
+        listen(&socket, Backlog::new(BACKLOG)?)?;
         socket.set_nonblocking(true)?;
         Ok(Self {
             socket: mio::net::UnixListener::from_std(socket),
             path: path.to_owned(),
+            file: identity(path),
         })
+    }
+
+    /// Is the file there, and still the one that was made?
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        self.file.is_some() && self.file == identity(&self.path)
     }
 
     /// Where it listens.
@@ -59,8 +74,16 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
+        if self.is_there() {
+            let _ = fs::remove_file(&self.path);
+        }
     }
+}
+
+/// Device and inode of what stands at that path.
+pub(super) fn identity(path: &Path) -> Option<(u64, u64)> {
+    let meta = fs::symlink_metadata(path).ok()?;
+    Some((meta.dev(), meta.ino()))
 }
 
 /// Another server lives there.

@@ -228,6 +228,7 @@ fn answer(
                 | Ask::Logs(_)
                 | Ask::Follow(_)
                 | Ask::DebugState
+                | Ask::DebugRecord
                 | Ask::ProcessTree(_)
                 | Ask::System(_)
                 | Ask::Xinet(_) => {}

@@ -245,7 +245,6 @@ fn proc(input: &[u8], marks: &mut Marks) {
             stat.ppid.signum(),
             stat.ticks == 0,
         ));
-        let _ = stat.start_ms();
     }
     // Whatever name a process gives itself, it changes nothing but the name.
     let mut line = b"42 (".to_vec();
