@@ -188,6 +188,8 @@ impl Reactor {
             .map_err(|error| needed("signalfd", "CONFIG_SIGNALFD", error))?;
         let alarm = Alarm::new().map_err(|error| needed("timerfd", "CONFIG_TIMERFD", error))?;
         let poll = Poll::new().map_err(|error| needed("epoll", "CONFIG_EPOLL", error))?;
+        process::look_for_dead()
+            .map_err(|errno| io::Error::other(format!("waitid: {}", errno.desc())))?;
         if let Err(errno) = process::adopt_orphans() {
             log::warn!("orphans of services can't be adopted: {errno}");
         }
@@ -195,7 +197,17 @@ impl Reactor {
             .map_err(|error| needed("/dev/null", "CONFIG_DEVTMPFS", error))?
             .into();
         let is_machine = matches!(options.role, Role::Machine(_));
-        let open_files = OpenFiles::raise(is_machine)?;
+        if !procfs::is_there() {
+            let text = "/proc: no process is to be seen there: mount it";
+            match options.role {
+                Role::Server => return Err(io::Error::other(text)),
+                Role::Machine(_) | Role::Container(_) => log::warn!("{text}"),
+            }
+        }
+        let open_files = OpenFiles::raise(is_machine).map_err(|error| {
+            let text = format!("the limit of descriptors: {error}");
+            io::Error::new(error.kind(), text)
+        })?;
         let (mut door, left) = match Door::open(&options.socket) {
             Ok((door, left)) => (Some(door), left),
             Err(error) => match options.role {
@@ -207,19 +219,20 @@ impl Reactor {
             },
         };
         let registry = poll.registry();
-        registry.register(
-            &mut SourceFd(&signals.as_raw_fd()),
-            Place::Signals.token(),
-            Interest::READABLE,
-        )?;
-        registry.register(
-            &mut SourceFd(&alarm.as_raw_fd()),
-            Place::Alarm.token(),
-            Interest::READABLE,
-        )?;
+        let (readable, unwatched) = (Interest::READABLE, |error| {
+            needed("epoll", "CONFIG_EPOLL", error)
+        });
+        for (number, place) in [
+            (signals.as_raw_fd(), Place::Signals),
+            (alarm.as_raw_fd(), Place::Alarm),
+        ] {
+            let watched = registry.register(&mut SourceFd(&number), place.token(), readable);
+            watched.map_err(unwatched)?;
+        }
         if let Some(door) = &mut door {
             let token = Place::Listener.token();
-            registry.register(&mut door.listener.socket, token, Interest::READABLE)?;
+            let watched = registry.register(&mut door.listener.socket, token, readable);
+            watched.map_err(unwatched)?;
         }
         let (forward, main) = match &options.role {
             Role::Server | Role::Machine(_) => (None, None),
@@ -236,7 +249,8 @@ impl Reactor {
             Role::Server => None,
             Role::Machine(_) | Role::Container(_) => syslog::listen(registry),
         };
-        let links = Links::new(poll.registry().try_clone()?, open_files.most());
+        let registry = poll.registry().try_clone().map_err(unwatched)?;
+        let links = Links::new(registry, open_files.most());
         let mut reactor = Self {
             poll,
             signals,

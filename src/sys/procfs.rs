@@ -86,6 +86,13 @@ impl Stat {
     }
 }
 
+/// Is there a `/proc` of ours? Without it nobody's children are to be seen.
+#[must_use]
+pub fn is_there() -> bool {
+    let own = i32::try_from(std::process::id()).ok().and_then(Pid::new);
+    own.and_then(stat).is_some()
+}
+
 /// Every process there is.
 pub fn all_pids() -> impl Iterator<Item = Pid> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
