@@ -103,6 +103,10 @@ const DEEDS_A_TURN: usize = 8;
 /// The same while no client is connected. One that comes waits for them once.
 const DEEDS_ALONE: usize = 24;
 
+/// Turns in a row that may fail. No kernel is known to let one; but a server that gives up at once
+/// leaves its services to nobody.
+const MOST_FAILURES: u32 = 10;
+
 /// How long processes that an earlier server left behind may take to end, when a new one starts.
 const PREDECESSOR_PATIENCE: Duration = Duration::from_secs(3);
 
@@ -308,8 +312,16 @@ impl Reactor {
         self.handle_inbox();
         self.boot();
         self.handle_inbox();
+        let mut failures = 0;
         while !self.halted {
-            self.turn(&mut events)?;
+            match self.turn(&mut events) {
+                Ok(()) => failures = 0,
+                Err(error) if failures < MOST_FAILURES => {
+                    log::error!("{error}; trying again");
+                    failures += 1;
+                }
+                Err(error) => return Err(error),
+            }
         }
         self.end();
         Ok(self.ending())
@@ -324,7 +336,8 @@ impl Reactor {
             self.proxies.next_look(),
             self.sockets.next_look(),
         ];
-        self.alarm.arm(deadlines.into_iter().flatten().min())?;
+        let armed = self.alarm.arm(deadlines.into_iter().flatten().min());
+        armed.map_err(|error| needed("timerfd", "CONFIG_TIMERFD", error))?;
         let busy = self.runs.is_busy()
             || self.clients.is_busy()
             || self.more_dead
@@ -334,7 +347,7 @@ impl Reactor {
             || !self.deeds.is_empty();
         match self.poll.poll(events, busy.then_some(Duration::ZERO)) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
-            other => other?,
+            other => other.map_err(|error| needed("epoll", "CONFIG_EPOLL", error))?,
         }
         self.families.stale();
         self.proxies.links.is_shared = self.runs.is_exec_pending();
