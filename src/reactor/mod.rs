@@ -633,10 +633,11 @@ impl Reactor {
     /// Sends on what services have said at last.
     fn flush_rest(&mut self) {
         let until = clock::now() + LAST_PATIENCE;
+        self.runs.sinks.keeper.hurry();
         loop {
             self.runs.flush(self.poll.registry());
             if !self.runs.is_waiting() || clock::now() >= until {
-                return;
+                return self.runs.sinks.keeper.give_up();
             }
             let wait = Some(Duration::from_millis(10));
             let _ = self.poll.poll(&mut Events::with_capacity(1), wait);
