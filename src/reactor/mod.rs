@@ -445,8 +445,13 @@ impl Reactor {
     /// Tells the engine of each dead child while its number still means it, then collects it.
     fn take_dead(&mut self) {
         for _ in 0..DEAD_A_TURN {
-            let Some((pid, exit)) = process::peek_dead() else {
-                return self.sweep_again();
+            let (pid, exit) = match process::look_for_dead() {
+                Ok(Some(dead)) => dead,
+                Ok(None) => return self.sweep_again(),
+                Err(errno) => {
+                    log::error!("waitid: {errno}; looking again");
+                    break;
+                }
             };
             self.families.stale();
             if let Some(service) = self.supervisor.service_of(pid) {
