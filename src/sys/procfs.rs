@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{Read, Seek};
 
+use super::limits::with_reserve;
 use crate::engine::{Pid, Signal};
 
 /// What `/proc/PID/stat` says of a process, as far as it is of use here.
@@ -33,13 +34,17 @@ pub struct Stat {
 /// One process.
 #[must_use]
 pub fn stat(pid: Pid) -> Option<Stat> {
-    let mut bytes = Vec::with_capacity(512);
-    File::open(format!("/proc/{pid}/stat"))
-        .ok()?
-        .take(4096)
-        .read_to_end(&mut bytes)
-        .ok()?;
-    parse_stat(&bytes)
+    parse_stat(&read(&format!("/proc/{pid}/stat"), 4096)?)
+}
+
+/// So much of a file; none if there is none, or it is not for us to see.
+fn read(path: &str, most: u64) -> Option<Vec<u8>> {
+    let read = with_reserve(|| {
+        let mut bytes = Vec::with_capacity(512);
+        File::open(path)?.take(most).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    });
+    read.ok()
 }
 
 /// Reads a stat line. The name stands in parentheses and may hold any of them, blanks and digits
@@ -131,15 +136,12 @@ impl Children {
         let Some(file) = &mut self.own else {
             return self.scanned(i32::try_from(std::process::id()).unwrap_or(0));
         };
-        let mut text = String::new();
-        if file
-            .rewind()
-            .and_then(|()| file.read_to_string(&mut text))
-            .is_err()
-        {
-            return Vec::new();
-        }
-        parse_pids(&text)
+        let read = with_reserve(|| {
+            let mut text = String::new();
+            file.rewind()?;
+            file.read_to_string(&mut text).map(|_| text)
+        });
+        parse_pids(&read.unwrap_or_default())
     }
 
     /// The children of `pid`, whichever of its threads made them.
@@ -147,14 +149,13 @@ impl Children {
         if self.scans {
             return self.scanned(pid.number());
         }
-        let tasks = fs::read_dir(format!("/proc/{pid}/task"))
-            .into_iter()
-            .flatten()
-            .flatten();
-        tasks
-            .filter_map(|task| fs::read_to_string(task.path().join("children")).ok())
-            .flat_map(|text| parse_pids(&text))
-            .collect()
+        let tasks = with_reserve(|| fs::read_dir(format!("/proc/{pid}/task"))?.collect());
+        let tasks: Vec<fs::DirEntry> = tasks.unwrap_or_default();
+        let list = |task: &fs::DirEntry| {
+            with_reserve(|| fs::read_to_string(task.path().join("children"))).ok()
+        };
+        let lists = tasks.iter().filter_map(list);
+        lists.flat_map(|text| parse_pids(&text)).collect()
     }
 
     fn scanned(&mut self, parent: i32) -> Vec<Pid> {
@@ -191,12 +192,7 @@ fn parse_pids(text: &str) -> Vec<Pid> {
 pub fn environment_variable(pid: Pid, name: &str) -> Option<String> {
     /// The kernel lets a process have that much (`MAX_ARG_STRLEN` times a few).
     const MOST_BYTES: u64 = 4 << 20;
-    let mut bytes = Vec::new();
-    File::open(format!("/proc/{pid}/environ"))
-        .ok()?
-        .take(MOST_BYTES)
-        .read_to_end(&mut bytes)
-        .ok()?;
+    let bytes = read(&format!("/proc/{pid}/environ"), MOST_BYTES)?;
     let value = bytes.split(|byte| *byte == 0).find_map(|entry| {
         let value = entry.strip_prefix(name.as_bytes())?;
         value.strip_prefix(b"=")
