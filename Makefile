@@ -23,8 +23,8 @@ NETWORK ?= -netdev user,id=net -device virtio-net-pci,netdev=net,romfile=
 ROUNDS ?= 5
 COUNT ?= 500
 
-.PHONY: help build release demo check test test-vm test-old-client sim golden bench bench-boot soak-boot image boot
-.PHONY: size man install dist clean need-cc need-musl need-lints need-mandoc need-daemons
+.PHONY: help build release demo check test test-vm test-old-client sim sweep golden bench bench-boot soak-boot image
+.PHONY: boot size man install dist clean need-cc need-musl need-lints need-mandoc need-daemons
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
@@ -66,6 +66,9 @@ test-old-client: build ## drive this server by the client of zinit 0.3.9, built 
 
 sim: need-cc ## simulate more histories: make sim SEEDS=100000 STEPS=400
 	SEEDS=$(SEEDS) STEPS=$(STEPS) $(CARGO) test --release --test simulation -- --nocapture
+
+sweep: need-cc ## have each system call of the server's fail once: ONLY=openat
+	$(if $(ONLY),ONLY=$(ONLY) )$(CARGO) test --test sweep -- --ignored --nocapture every_call
 
 golden: need-cc ## play the stories of tests/golden; REWRITE=1 writes them anew
 	$(if $(REWRITE),REWRITE=1 )$(CARGO) test --test golden
