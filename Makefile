@@ -28,8 +28,8 @@ NETWORK ?= -netdev user,id=net -device virtio-net-pci,netdev=net,romfile=
 ROUNDS ?= 5
 COUNT ?= 500
 
-.PHONY: help build release demo check test test-vm test-old-client sim fuzz golden bench bench-boot soak-boot image boot
-.PHONY: size man install dist clean need-cc need-musl need-lints need-mandoc need-daemons
+.PHONY: help build release demo check test test-vm test-old-client sim fuzz sweep golden bench bench-boot
+.PHONY: soak-boot image boot size man install dist clean need-cc need-musl need-lints need-mandoc need-daemons
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
@@ -74,6 +74,9 @@ sim: need-cc ## simulate histories at random, and all small ones: SEEDS=100000 E
 
 fuzz: need-cc ## mutated inputs for all that reads bytes of others: MINUTES=5 TARGET=all SEED=
 	MINUTES=$(MINUTES) TARGET=$(TARGET) $(if $(SEED),SEED=$(SEED) )$(CARGO) test --test fuzz -- --ignored --exact --nocapture hunt
+
+sweep: need-cc ## have each system call of the server's fail once: ONLY=openat
+	$(if $(ONLY),ONLY=$(ONLY) )$(CARGO) test --test sweep -- --ignored --nocapture every_call
 
 golden: need-cc ## play the stories of tests/golden; REWRITE=1 writes them anew
 	$(if $(REWRITE),REWRITE=1 )$(CARGO) test --test golden

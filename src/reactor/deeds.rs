@@ -10,7 +10,7 @@ use super::Reactor;
 use super::role::Role;
 use crate::engine::spec::Program;
 use crate::engine::{Errand, ErrandId, Event, Pid, ServiceId, Signal, SpawnError, Spec, Step};
-use crate::sys::process::Stdio;
+use crate::sys::process::{self, Stdio};
 use crate::sys::{clock, kill, procfs};
 
 /// An action that costs forks or looks at processes.
@@ -93,7 +93,7 @@ impl Reactor {
         let sockets = match self.sockets_of(service, program) {
             Ok(sockets) => sockets,
             Err(error) => {
-                let scarce = false;
+                let scarce = process::is_scarcity(error);
                 return Event::ForkFailed {
                     service,
                     error,

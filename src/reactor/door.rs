@@ -84,7 +84,10 @@ pub(super) fn server_mark(listener: Option<&Listener>) -> io::Result<String> {
         .parent()
         .filter(|dir| !dir.as_os_str().is_empty())
         .unwrap_or(Path::new("."));
-    let meta = std::fs::metadata(dir)?;
+    let meta = std::fs::metadata(dir).map_err(|error| {
+        let text = format!("{}: {error}", dir.display());
+        io::Error::new(error.kind(), text)
+    })?;
     let mut hasher = DefaultHasher::new();
     (meta.dev(), meta.ino(), path.file_name()).hash(&mut hasher);
     Ok(format!("{:016x}", hasher.finish()))

@@ -74,6 +74,11 @@ impl Kept {
     /// right away.
     fn interrupted(&mut self, now: Time) {
         self.waiting.push_front(b'\n');
+        self.put_off(now);
+    }
+
+    /// It is tried again after a while, and each time after a longer one.
+    fn put_off(&mut self, now: Time) {
         self.retry_at = Some(now + self.pause);
         self.pause = (self.pause * 2).min(RETRY_MAX);
     }
@@ -188,6 +193,19 @@ impl Keeper {
         self.out.is_some() || self.files.iter().any(writable)
     }
 
+    /// It all comes to an end: what was put off is tried now or never.
+    pub(super) fn hurry(&mut self) {
+        self.files.iter_mut().for_each(|kept| kept.retry_at = None);
+    }
+
+    /// What still waits is lost, and that is said.
+    pub(super) fn give_up(&self) {
+        for kept in self.files.iter().filter(|kept| !kept.waiting.is_empty()) {
+            let (path, bytes) = (kept.file.path.display(), kept.waiting.len());
+            log::warn!("{path}: the last {bytes} bytes are lost");
+        }
+    }
+
     /// When to look without being told of anything.
     pub(super) fn next_look(&self) -> Option<Time> {
         let hang = self.out.map(|(_, _, since)| since + HANG);
@@ -246,8 +264,7 @@ impl Keeper {
             log::warn!("{path}: {error}; trying again");
             kept.told = written.errno;
         }
-        kept.retry_at = Some(now + kept.pause);
-        kept.pause = (kept.pause * 2).min(RETRY_MAX);
+        kept.put_off(now);
     }
 
     fn hangs(&mut self, place: usize) {
@@ -268,8 +285,7 @@ impl Keeper {
         for kept in &mut self.files {
             if kept.hangs_in == Some(pid) {
                 kept.hangs_in = None;
-                kept.retry_at = Some(now + kept.pause);
-                kept.pause = (kept.pause * 2).min(RETRY_MAX);
+                kept.put_off(now);
             }
         }
     }
@@ -296,7 +312,7 @@ impl Keeper {
                 Ok(writer) => self.writer = Some(writer),
                 Err(error) => {
                     log::warn!("no log writer: {error}");
-                    self.files[place].retry_at = Some(now + RETRY_MAX);
+                    self.files[place].put_off(now);
                     return;
                 }
             }
@@ -319,7 +335,7 @@ impl Keeper {
             Some(Err(error)) => {
                 log::warn!("the log writer has ended: {error}");
                 self.writer = None;
-                kept.retry_at = Some(now + RETRY);
+                kept.put_off(now);
             }
             None => {}
         }

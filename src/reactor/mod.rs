@@ -110,6 +110,10 @@ const DEEDS_A_TURN: usize = 8;
 /// The same while no client is connected. One that comes waits for them once.
 const DEEDS_ALONE: usize = 24;
 
+/// Turns in a row that may fail. No kernel is known to let one; but a server that gives up at once
+/// leaves its services to nobody.
+const MOST_FAILURES: u32 = 10;
+
 /// How long processes that an earlier server left behind may take to end, when a new one starts.
 const PREDECESSOR_PATIENCE: Duration = Duration::from_secs(3);
 
@@ -207,6 +211,8 @@ impl Reactor {
             .map_err(|error| needed("signalfd", "CONFIG_SIGNALFD", error))?;
         let alarm = Alarm::new().map_err(|error| needed("timerfd", "CONFIG_TIMERFD", error))?;
         let poll = Poll::new().map_err(|error| needed("epoll", "CONFIG_EPOLL", error))?;
+        process::look_for_dead()
+            .map_err(|errno| io::Error::other(format!("waitid: {}", errno.desc())))?;
         if let Err(errno) = process::adopt_orphans() {
             log::warn!("orphans of services can't be adopted: {errno}");
         }
@@ -220,7 +226,10 @@ impl Reactor {
             .map_err(|error| needed("/dev/null", "CONFIG_DEVTMPFS", error))?
             .into();
         let is_machine = matches!(options.role, Role::Machine(_));
-        let open_files = OpenFiles::raise(is_machine)?;
+        let open_files = OpenFiles::raise(is_machine).map_err(|error| {
+            let text = format!("the limit of descriptors: {error}");
+            io::Error::new(error.kind(), text)
+        })?;
         let (mut door, left) = match Door::open(&options.socket) {
             Ok((door, left)) => (Some(door), left),
             Err(error) => match options.role {
@@ -232,19 +241,20 @@ impl Reactor {
             },
         };
         let registry = poll.registry();
-        registry.register(
-            &mut SourceFd(&signals.as_raw_fd()),
-            Place::Signals.token(),
-            Interest::READABLE,
-        )?;
-        registry.register(
-            &mut SourceFd(&alarm.as_raw_fd()),
-            Place::Alarm.token(),
-            Interest::READABLE,
-        )?;
+        let (readable, unwatched) = (Interest::READABLE, |error| {
+            needed("epoll", "CONFIG_EPOLL", error)
+        });
+        for (number, place) in [
+            (signals.as_raw_fd(), Place::Signals),
+            (alarm.as_raw_fd(), Place::Alarm),
+        ] {
+            let watched = registry.register(&mut SourceFd(&number), place.token(), readable);
+            watched.map_err(unwatched)?;
+        }
         if let Some(door) = &mut door {
             let token = Place::Listener.token();
-            registry.register(&mut door.listener.socket, token, Interest::READABLE)?;
+            let watched = registry.register(&mut door.listener.socket, token, readable);
+            watched.map_err(unwatched)?;
         }
         let (forward, main) = match &options.role {
             Role::Server | Role::Machine(_) => (None, None),
@@ -261,7 +271,8 @@ impl Reactor {
             Role::Server => None,
             Role::Machine(_) | Role::Container(_) => syslog::listen(registry),
         };
-        let links = Links::new(poll.registry().try_clone()?, open_files.most());
+        let registry = poll.registry().try_clone().map_err(unwatched)?;
+        let links = Links::new(registry, open_files.most());
         let mut reactor = Self {
             poll,
             signals,
@@ -325,8 +336,16 @@ impl Reactor {
         self.handle_inbox();
         self.boot();
         self.handle_inbox();
+        let mut failures = 0;
         while !self.halted {
-            self.turn(&mut events)?;
+            match self.turn(&mut events) {
+                Ok(()) => failures = 0,
+                Err(error) if failures < MOST_FAILURES => {
+                    log::error!("{error}; trying again");
+                    failures += 1;
+                }
+                Err(error) => return Err(error),
+            }
         }
         self.end();
         Ok(self.ending())
@@ -343,7 +362,8 @@ impl Reactor {
             self.errands.next_look(),
         ];
         let deadline = deadlines.into_iter().flatten().min();
-        self.alarm.arm(deadline)?;
+        let armed = self.alarm.arm(deadline);
+        armed.map_err(|error| needed("timerfd", "CONFIG_TIMERFD", error))?;
         let busy = self.runs.is_busy()
             || self.clients.is_busy()
             || self.more_dead
@@ -354,7 +374,7 @@ impl Reactor {
             || !self.deeds.is_empty();
         match self.poll.poll(events, busy.then_some(Duration::ZERO)) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
-            other => other?,
+            other => other.map_err(|error| needed("epoll", "CONFIG_EPOLL", error))?,
         }
         let before = std::mem::replace(&mut self.looked, clock::now());
         self.families.stale();
@@ -472,8 +492,13 @@ impl Reactor {
     /// Tells the engine of each dead child while its number still means it, then collects it.
     fn take_dead(&mut self) {
         for _ in 0..DEAD_A_TURN {
-            let Some((pid, exit)) = process::peek_dead() else {
-                return self.sweep_again();
+            let (pid, exit) = match process::look_for_dead() {
+                Ok(Some(dead)) => dead,
+                Ok(None) => return self.sweep_again(),
+                Err(errno) => {
+                    log::error!("waitid: {errno}; looking again");
+                    break;
+                }
             };
             self.families.stale();
             if let Some(service) = self.supervisor.service_of(pid) {
@@ -666,10 +691,11 @@ impl Reactor {
     /// Sends on what services have said at last.
     fn flush_rest(&mut self) {
         let until = clock::now() + LAST_PATIENCE;
+        self.runs.sinks.keeper.hurry();
         loop {
             self.runs.flush(self.poll.registry());
             if !self.runs.is_waiting() || clock::now() >= until {
-                return;
+                return self.runs.sinks.keeper.give_up();
             }
             let wait = Some(Duration::from_millis(10));
             let _ = self.poll.poll(&mut Events::with_capacity(1), wait);

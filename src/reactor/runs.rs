@@ -168,7 +168,6 @@ impl Runs {
         registry: &Registry,
     ) -> Result<Pid, NoProcess> {
         let program = spec.program().ok_or((UNUSABLE, false))?;
-        let _sparing = self.slate.open_files.sparing();
         self.quit_notify(service);
         let mut more = vec![(MARK, families.mark(&spec.name))];
         if !sockets.is_empty() {
@@ -239,7 +238,6 @@ impl Runs {
         registry: &Registry,
     ) -> Result<Pid, NoProcess> {
         let program = spec.program().ok_or((UNUSABLE, false))?;
-        let _sparing = self.slate.open_files.sparing();
         let exit = self.runs.get(service).and_then(|run| run.exit);
         let mut more = told(spec, main, exit);
         more.push((ERRAND, errand.0.to_string()));

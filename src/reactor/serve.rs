@@ -23,7 +23,6 @@ const TOLD_SPAN: Duration = Duration::from_secs(10);
 impl Reactor {
     pub(super) fn accept(&mut self) {
         let token = |slot| Place::Client(slot).token();
-        let _sparing = self.runs.slate().open_files.sparing();
         for _ in 0..self.clients.a_turn() {
             let Some(door) = &self.door else { return };
             match door.listener.socket.accept() {

@@ -39,7 +39,7 @@ pub(super) struct Sockets {
     called: Vec<ServiceId>,
     /// How often a service was called of late.
     calls: Table<(Time, u32)>,
-    /// Who is not called before this time.
+    /// Who is not called before this time, when the watch is set again.
     paused: Vec<(ServiceId, Time)>,
 }
 
@@ -122,6 +122,7 @@ impl Sockets {
     /// A connection to one of them is to start the service, or is not any more.
     fn watch(&mut self, service: ServiceId, is_watched: bool, registry: &Registry) {
         let mut all = self.of.remove(service).unwrap_or_default();
+        let mut is_blind = false;
         for open in &mut all {
             self.unwatch(open, registry);
             if !is_watched {
@@ -138,12 +139,22 @@ impl Sockets {
                     self.watched[place] = Some(service);
                     open.watch = Some(place);
                 }
-                Err(error) => log::error!("{} can't be watched: {error}", open.address),
+                Err(error) => {
+                    log::error!("{} can't be watched yet: {error}", open.address);
+                    is_blind = true;
+                }
             }
         }
         if !all.is_empty() {
             self.of.insert(service, all);
         }
+        if is_blind && !self.is_paused(service) {
+            self.paused.push((service, clock::now() + CALLS_PAUSE));
+        }
+    }
+
+    fn is_paused(&self, service: ServiceId) -> bool {
+        self.paused.iter().any(|(known, _)| *known == service)
     }
 
     /// Whoever waits to be taken is not.
@@ -219,8 +230,7 @@ impl Reactor {
                     describe(&error)
                 );
             }
-            let is_paused = self.sockets.paused.iter().any(|(known, _)| *known == id);
-            if service.awaits_call() && !is_paused {
+            if service.awaits_call() && !self.sockets.is_paused(id) {
                 self.sockets.watch(id, true, registry);
             }
         }

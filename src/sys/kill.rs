@@ -19,7 +19,15 @@ pub fn kill(seen: &Stat, signal: Signal) -> bool {
     let Some(pin) = Pin::of(seen.pid) else {
         return kill_unpinned(seen, signal);
     };
-    is_still(seen) && pin.send(signal)
+    if !is_still(seen) {
+        return false;
+    }
+    match pin.send(signal) {
+        Ok(()) => true,
+        Err(nix::Error::ESRCH) => false,
+        // A filter may know the one call and not the other.
+        Err(_) => kill_unpinned(seen, signal),
+    }
 }
 
 /// Signals a child that is not collected: nothing else can have its number.
@@ -98,7 +106,7 @@ impl Pin {
         .is_ok_and(|ready| ready > 0)
     }
 
-    fn send(&self, signal: Signal) -> bool {
+    fn send(&self, signal: Signal) -> nix::Result<()> {
         let no_info = std::ptr::null::<libc::siginfo_t>();
         // SAFETY: the descriptor is open, and a null siginfo is allowed.
         let sent = unsafe {
@@ -110,6 +118,6 @@ impl Pin {
                 0,
             )
         };
-        sent == 0
+        nix::Error::result(sent).map(drop)
     }
 }

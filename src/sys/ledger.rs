@@ -7,10 +7,10 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{Flock, FlockArg};
 use nix::libc;
 use nix::poll::poll;
 use nix::unistd::geteuid;
@@ -34,10 +34,12 @@ const MOST_BYTES: u64 = 64 << 20;
 /// The file.
 #[derive(Debug)]
 pub struct Ledger {
-    file: Flock<File>,
+    file: File,
     path: PathBuf,
     /// It holds what this server has noted, and nothing else.
     begun: bool,
+    /// Nothing of an earlier server's stands in it any more.
+    is_ours: bool,
 }
 
 /// A main process of an earlier server.
@@ -71,12 +73,27 @@ impl Ledger {
         let mut path = socket.as_os_str().to_owned();
         path.push(".lock");
         let path = PathBuf::from(path);
-        let mut file = lock(open(&path)?)?;
+        let found = fs::symlink_metadata(&path);
+        let is_new = found.is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+        let locked = open(&path).and_then(|file| lock(&file).map(|()| file));
+        let file = locked.inspect_err(|error| {
+            // One that was just made is not left behind; but what is not the system's no is another
+            // server's file by now.
+            if is_new && error.raw_os_error().is_some() {
+                let _ = fs::remove_file(&path);
+            }
+        })?;
+        let mut ledger = Self {
+            file,
+            path,
+            begun: false,
+            is_ours: is_new,
+        };
         let mut text = Vec::new();
-        (&mut *file).take(MOST_BYTES).read_to_end(&mut text)?;
+        (&ledger.file).take(MOST_BYTES).read_to_end(&mut text)?;
+        ledger.is_ours = text.is_empty();
         let left = parse(&String::from_utf8_lossy(&text), &boot());
-        let begun = false;
-        Ok((Self { file, path, begun }, left))
+        Ok((ledger, left))
     }
 
     /// Is the file there, and still the one that was taken?
@@ -90,12 +107,14 @@ impl Ledger {
     /// Forgets what an earlier server left.
     ///
     /// # Errors
-    /// As `write(2)`.
+    /// As `write(2)`, with the path.
     pub fn begin(&mut self) -> io::Result<()> {
-        self.file.set_len(0)?;
-        self.file.write_all_at(padded(&boot()).as_bytes(), 0)?;
-        self.begun = true;
-        Ok(())
+        let emptied = self.file.set_len(0);
+        self.is_ours |= emptied.is_ok();
+        let begun = emptied.and_then(|()| self.file.write_all_at(padded(&boot()).as_bytes(), 0));
+        self.begun = begun.is_ok();
+        let path = self.path.display();
+        begun.map_err(|error| io::Error::new(error.kind(), format!("{path}: {error}")))
     }
 
     /// Notes the main process of the service at this place, in place of the one before.
@@ -115,7 +134,8 @@ impl Ledger {
 
 impl Drop for Ledger {
     fn drop(&mut self) {
-        if self.is_there() {
+        // A start that failed leaves to the next one what it did not come to.
+        if self.is_ours && self.is_there() {
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -140,15 +160,19 @@ fn open(path: &Path) -> io::Result<File> {
     Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
 }
 
-fn lock(mut file: File) -> io::Result<Flock<File>> {
+/// The lock goes with the last descriptor of the file; there is nothing to undo, and so nothing that
+/// can go wrong at the end (`flock(2)`).
+fn lock(file: &File) -> io::Result<()> {
     for _ in 0..LOCK_TRIES {
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => return Ok(lock),
-            Err((back, nix::Error::EWOULDBLOCK)) => file = back,
-            Err((_, errno)) => return Err(errno.into()),
+        // SAFETY: flock takes plain numbers; the descriptor is open.
+        let locked = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) };
+        match nix::Error::result(locked) {
+            Ok(_) => return Ok(()),
+            Err(nix::Error::EWOULDBLOCK | nix::Error::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
         }
         // The last child of a server that was killed may hold it for a moment longer.
-        poll(&mut [], LOCK_PAUSE_MS)?;
+        let _ = poll(&mut [], LOCK_PAUSE_MS);
     }
     Err(super::socket::taken())
 }

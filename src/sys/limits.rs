@@ -2,6 +2,7 @@
 
 use std::io;
 
+use nix::libc;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// The soft limit of descriptors as it was before the server raised its own (`getrlimit(2)`).
@@ -14,25 +15,34 @@ pub struct OpenFiles {
     most: u64,
 }
 
-/// Descriptors that nothing may take that stays: a look at processes takes a few for a moment, and
-/// one that can't be had would make them seem to be gone.
-const RESERVE: u64 = 16;
-
-/// While it lives, the reserve is not touched.
-#[derive(Debug)]
-pub struct Sparing(OpenFiles);
-
-impl Drop for Sparing {
-    fn drop(&mut self) {
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, self.0.most, self.0.most);
-    }
-}
-
 /// What a first process gives itself at least.
 const FIRST_MOST: u64 = 65_536;
 
+/// Descriptors that only a look at processes may have: whoever can't be seen would be taken for gone.
+const RESERVE: u64 = 16;
+
+/// Does something that takes a descriptor for a moment, if need be one of the reserve. What fails is
+/// done once more, unless what it is about is gone or not for us to see.
+pub(super) fn with_reserve<T>(mut work: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    let error = match work() {
+        Ok(done) => return Ok(done),
+        Err(error) => error,
+    };
+    match error.raw_os_error() {
+        Some(libc::ENOENT | libc::ESRCH | libc::EACCES | libc::EPERM) => return Err(error),
+        Some(libc::EMFILE) => {}
+        Some(_) | None => return work(),
+    }
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    let done = work();
+    let _ = setrlimit(Resource::RLIMIT_NOFILE, soft, hard);
+    done
+}
+
 impl OpenFiles {
-    /// Raises the server's soft limit to the hard one: each running service costs two descriptors.
+    /// Raises the server's soft limit to the hard one but for a reserve: each running service costs
+    /// two descriptors.
     /// A kernel's first process has 4096 at most unless it gives itself more, which it does if it
     /// is the `first`.
     ///
@@ -41,13 +51,14 @@ impl OpenFiles {
     pub fn raise(first: bool) -> io::Result<Self> {
         let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
         let wanted = hard.max(FIRST_MOST);
-        if first && setrlimit(Resource::RLIMIT_NOFILE, wanted, wanted).is_ok() {
-            let most = wanted;
+        let most = wanted - RESERVE;
+        if first && setrlimit(Resource::RLIMIT_NOFILE, most, wanted).is_ok() {
             return Ok(Self { soft, hard, most });
         }
         // Without the right to do so the server goes on with what it has.
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
-        let most = hard;
+        let has_room = hard > 4 * RESERVE;
+        let most = if has_room { hard - RESERVE } else { hard };
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, hard);
         Ok(Self { soft, hard, most })
     }
 
@@ -55,14 +66,6 @@ impl OpenFiles {
     #[must_use]
     pub const fn most(self) -> u64 {
         self.most
-    }
-
-    /// Leaves the reserve alone while the value lives: for what takes a descriptor and keeps it.
-    #[must_use]
-    pub fn sparing(self) -> Sparing {
-        let less = self.most - RESERVE.min(self.most / 8);
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, less, self.most);
-        Sparing(self)
     }
 
     /// Puts the old limit back: for a child between fork and exec, and before another program takes

@@ -6,6 +6,9 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::unistd::pipe2;
 
+/// How often a read is tried that fails for no reason a kernel is known to have.
+const READ_TRIES: usize = 4;
+
 /// The reading end of a pipe.
 #[derive(Debug)]
 pub struct Reader(std::fs::File);
@@ -42,15 +45,16 @@ impl Reader {
 
     /// Reads what is there, up to the size of `buffer`.
     pub fn read(&mut self, buffer: &mut [u8]) -> Input {
-        loop {
+        for _ in 0..READ_TRIES {
             match self.0.read(buffer) {
                 Ok(0) => return Input::End,
                 Ok(count) => return Input::Bytes(count),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Input::Nothing,
-                Err(_) => return Input::End,
+                // Taken for an end it would cut off somebody who is still writing.
+                Err(_) => {}
             }
         }
+        Input::End
     }
 }
 

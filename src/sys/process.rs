@@ -569,12 +569,22 @@ pub fn join(child: Pid, patience: Duration) -> Option<i32> {
 /// A child that has ended, still to be collected: its number means it until then.
 #[must_use]
 pub fn peek_dead() -> Option<(Pid, Exit)> {
+    look_for_dead().ok().flatten()
+}
+
+/// The same, for whoever has to know that it could not be looked.
+///
+/// # Errors
+/// As `waitid(2)`; to have no child is none.
+pub fn look_for_dead() -> nix::Result<Option<(Pid, Exit)>> {
     // SAFETY: an all-zero siginfo_t is a valid value for the kernel to fill in.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
     let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
     // SAFETY: `info` is valid for writing.
-    if unsafe { libc::waitid(libc::P_ALL, 0, &raw mut info, flags) } != 0 {
-        return None;
+    match nix::Error::result(unsafe { libc::waitid(libc::P_ALL, 0, &raw mut info, flags) }) {
+        Ok(_) => {}
+        Err(nix::Error::ECHILD) => return Ok(None),
+        Err(errno) => return Err(errno),
     }
     // SAFETY: waitid filled in the fields of SIGCHLD, or left them zero.
     let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
@@ -583,7 +593,7 @@ pub fn peek_dead() -> Option<(Pid, Exit)> {
     } else {
         Exit::Signal(status)
     };
-    Some((Pid::new(pid)?, exit))
+    Ok(Pid::new(pid).map(|pid| (pid, exit)))
 }
 
 /// Takes a dead child off the process table.

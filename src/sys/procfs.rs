@@ -5,6 +5,7 @@ use std::io::{Read, Seek};
 use std::path::Path;
 use std::sync::OnceLock;
 
+use super::limits::with_reserve;
 use crate::engine::{Pid, Signal};
 
 /// What `/proc/PID/stat` says of a process, as far as it is of use here.
@@ -68,27 +69,32 @@ pub fn stat(pid: Pid) -> Option<Stat> {
     let mut found = read_stat(&place)?;
     if found.threads > 1 && !found.has_memory {
         // Its first thread has ended before the others, which have what it had.
-        let mut others = threads(&place).filter_map(|thread| read_stat(&thread));
+        let mut others = threads(&place).into_iter().filter_map(|thread| read_stat(&thread));
         found.has_memory = others.any(|other| other.has_memory);
     }
     Some(found)
 }
 
 fn read_stat(place: &str) -> Option<Stat> {
-    let mut bytes = Vec::with_capacity(512);
-    File::open(format!("{place}/stat"))
-        .ok()?
-        .take(4096)
-        .read_to_end(&mut bytes)
-        .ok()?;
-    parse_stat(&bytes)
+    parse_stat(&read(&format!("{place}/stat"), 4096)?)
+}
+
+/// So much of a file; none if there is none, or it is not for us to see.
+fn read(path: &str, most: u64) -> Option<Vec<u8>> {
+    let read = with_reserve(|| {
+        let mut bytes = Vec::with_capacity(512);
+        File::open(path)?.take(most).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    });
+    read.ok()
 }
 
 /// The directories of a process's threads.
-fn threads(place: &str) -> impl Iterator<Item = String> {
-    let entries = fs::read_dir(format!("{place}/task"));
-    let entries = entries.into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.path().to_str().map(str::to_owned))
+fn threads(place: &str) -> Vec<String> {
+    let entries = with_reserve(|| fs::read_dir(format!("{place}/task"))?.collect());
+    let entries: Vec<fs::DirEntry> = entries.unwrap_or_default();
+    let paths = entries.iter().map(fs::DirEntry::path);
+    paths.filter_map(|path| Some(path.to_str()?.to_owned())).collect()
 }
 
 /// Reads a stat line. The name stands in parentheses and may hold any of them, blanks and digits
@@ -168,15 +174,12 @@ impl Children {
         let Some(file) = &mut self.own else {
             return self.scanned(i32::try_from(std::process::id()).unwrap_or(0));
         };
-        let mut text = String::new();
-        if file
-            .rewind()
-            .and_then(|()| file.read_to_string(&mut text))
-            .is_err()
-        {
-            return Vec::new();
-        }
-        parse_pids(&text)
+        let read = with_reserve(|| {
+            let mut text = String::new();
+            file.rewind()?;
+            file.read_to_string(&mut text).map(|_| text)
+        });
+        parse_pids(&read.unwrap_or_default())
     }
 
     /// The children of `pid`, whichever of its threads made them.
@@ -184,10 +187,12 @@ impl Children {
         if self.scans {
             return self.scanned(pid.number());
         }
-        threads(&format!("{}/{pid}", root()))
-            .filter_map(|thread| fs::read_to_string(format!("{thread}/children")).ok())
-            .flat_map(|text| parse_pids(&text))
-            .collect()
+        let threads = threads(&format!("{}/{pid}", root()));
+        let list = |thread: &String| {
+            with_reserve(|| fs::read_to_string(format!("{thread}/children"))).ok()
+        };
+        let lists = threads.iter().filter_map(list);
+        lists.flat_map(|text| parse_pids(&text)).collect()
     }
 
     fn scanned(&mut self, parent: i32) -> Vec<Pid> {
@@ -243,18 +248,12 @@ fn environment(pid: Pid) -> Vec<u8> {
     /// The kernel lets a process have that much (`MAX_ARG_STRLEN` times a few).
     const MOST_BYTES: u64 = 4 << 20;
     let place = format!("{}/{pid}", root());
-    let read = |place: &str| {
-        let mut bytes = Vec::new();
-        if let Ok(file) = File::open(format!("{place}/environ")) {
-            let _ = file.take(MOST_BYTES).read_to_end(&mut bytes);
-        }
-        bytes
-    };
-    let bytes = read(&place);
+    let of = |place: &str| read(&format!("{place}/environ"), MOST_BYTES).unwrap_or_default();
+    let bytes = of(&place);
     if !bytes.is_empty() {
         return bytes;
     }
-    let mut others = threads(&place).map(|thread| read(&thread));
+    let mut others = threads(&place).into_iter().map(|thread| of(&thread));
     others.find(|bytes| !bytes.is_empty()).unwrap_or_default()
 }
 

@@ -49,6 +49,9 @@ const RUNTIME: std::ops::RangeInclusive<libc::c_int> = FIRST_RUNTIME + 3..=FIRST
 /// The highest signal there is (`SIGRTMAX`, `signal(7)`).
 const LAST_SIGNAL: libc::c_int = 64;
 
+/// How often a read is tried that fails for no reason a kernel is known to have.
+const READ_TRIES: usize = 4;
+
 /// The signals of the server, blocked and read from a descriptor.
 #[derive(Debug)]
 pub struct Signals(SignalFd);
@@ -69,9 +72,10 @@ impl Signals {
         Ok(Self(SignalFd::with_flags(&mask, flags)?))
     }
 
-    /// The next one that has come.
+    /// The next one that has come. A read that fails leaves it where it is, and nothing would tell of
+    /// it again: so it is read once more.
     pub fn take_next(&mut self) -> Option<Notice> {
-        let info = self.0.read_signal().ok().flatten()?;
+        let info = (0..READ_TRIES).find_map(|_| self.0.read_signal().ok())??;
         let number = i32::try_from(info.ssi_signo).ok()?;
         Some(match Signal::try_from(number) {
             Ok(Signal::SIGCHLD) => Notice::Child,

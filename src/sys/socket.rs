@@ -6,6 +6,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
+use nix::libc;
 use nix::sys::socket::{Backlog, listen};
 use nix::sys::stat::{Mode, umask};
 
@@ -29,6 +30,7 @@ impl Listener {
     /// # Errors
     /// If another server lives there, if the file is no socket, or as the system says.
     pub fn bind(path: &Path) -> io::Result<Self> {
+        can_accept()?;
         if let Ok(meta) = fs::symlink_metadata(path) {
             if !meta.file_type().is_socket() {
                 return Err(other(
@@ -49,9 +51,16 @@ impl Listener {
         let before = umask(Mode::from_bits_truncate(0o117));
         let bound = UnixListener::bind(path);
         umask(before);
-        let socket = bound?;
-        listen(&socket, Backlog::new(BACKLOG)?)?;
-        socket.set_nonblocking(true)?;
+        let ready = bound.and_then(|socket| {
+            listen(&socket, Backlog::new(BACKLOG)?)?;
+            socket.set_nonblocking(true).map(|()| socket)
+        });
+        let socket = ready.inspect_err(|error| {
+            // The file may be there already; it goes, unless somebody else was first.
+            if error.kind() != io::ErrorKind::AddrInUse {
+                let _ = fs::remove_file(path);
+            }
+        })?;
         Ok(Self {
             socket: mio::net::UnixListener::from_std(socket),
             path: path.to_owned(),
@@ -84,6 +93,21 @@ impl Drop for Listener {
 pub(super) fn identity(path: &Path) -> Option<(u64, u64)> {
     let meta = fs::symlink_metadata(path).ok()?;
     Some((meta.dev(), meta.ino()))
+}
+
+/// Says now if connections can't be taken at all, which would be found out by the first of them:
+/// with no socket, all that may be wrong is that (`accept4(2)`, Linux 2.6.28).
+fn can_accept() -> io::Result<()> {
+    let none = std::ptr::null_mut();
+    // SAFETY: no descriptor has this number, and nothing is written without one.
+    let accepted = unsafe { libc::accept4(-1, none, none.cast(), 0) };
+    match nix::Error::result(accepted) {
+        Err(errno @ (nix::Error::ENOSYS | nix::Error::EPERM)) => {
+            let text = format!("accept: {}", errno.desc());
+            Err(other(io::ErrorKind::Unsupported, &text))
+        }
+        Ok(_) | Err(_) => Ok(()),
+    }
 }
 
 /// Another server lives there.
