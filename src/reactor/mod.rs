@@ -7,6 +7,7 @@ mod access;
 mod asks;
 mod boot;
 mod clients;
+mod dead;
 mod deeds;
 mod door;
 mod ending;
@@ -78,7 +79,7 @@ use crate::sys::console::Console;
 use crate::sys::limits::OpenFiles;
 use crate::sys::notify::Datagrams;
 use crate::sys::process::{self, Slate};
-use crate::sys::signals::{Listens, Notice, Signals};
+use crate::sys::signals::{Listens, Signals};
 use crate::sys::{kill, needed, procfs, reserve};
 
 /// What the server is started with.
@@ -96,12 +97,6 @@ pub struct Options {
 
 /// An alarm that is heard so much later than it was set for: the loop was held up, or time jumped.
 const JUMP: Duration = Duration::from_millis(50);
-
-/// Dead children in one turn; the sockets are looked at between.
-const DEAD_A_TURN: usize = 256;
-
-/// Signals that a turn takes in: somebody may send them as fast as they are read.
-const SIGNALS_A_TURN: usize = 8;
 
 /// Processes started, or trees signalled, in one turn. Each may take a millisecond on a busy
 /// machine, and clients shall not notice.
@@ -470,69 +465,6 @@ impl Reactor {
         } else {
             DEEDS_A_TURN
         }
-    }
-
-    /// Says whether a child may have ended.
-    fn take_signals(&mut self) -> bool {
-        let mut dead = false;
-        for _ in 0..SIGNALS_A_TURN {
-            let Some(notice) = self.signals.take_next() else {
-                return dead;
-            };
-            if notice == Notice::Child {
-                dead = true;
-            } else {
-                self.notice(notice);
-            }
-        }
-        self.more_signals = true;
-        dead
-    }
-
-    /// Tells the engine of each dead child while its number still means it, then collects it.
-    fn take_dead(&mut self) {
-        for _ in 0..DEAD_A_TURN {
-            let (pid, exit) = match process::look_for_dead() {
-                Ok(Some(dead)) => dead,
-                Ok(None) => return self.sweep_again(),
-                Err(errno) => {
-                    log::error!("waitid: {errno}; looking again");
-                    break;
-                }
-            };
-            self.families.stale();
-            if let Some(service) = self.supervisor.service_of(pid) {
-                let inbox = &mut self.inbox;
-                self.runs.before_exit(service, &mut |event| {
-                    inbox.push_back(event);
-                });
-                self.handle_inbox();
-                self.hear();
-                self.handle_inbox();
-                self.hand_over(service, pid);
-                let name = self.name(service);
-                let exit = self.runs.note_exit(service, &name, exit);
-                self.inbox.push_back(Event::Exited { pid, exit });
-                self.handle_inbox();
-            } else {
-                self.runs.sinks.keeper.ended(clock::now(), pid);
-                self.errand_ends(pid, exit);
-                self.handle_inbox();
-            }
-            self.shell_ends(pid);
-            process::collect(pid);
-        }
-        self.more_dead = true;
-        self.sweep_again();
-    }
-
-    /// Somebody has died: is that all there was of a service that is being cleared?
-    fn sweep_again(&mut self) {
-        self.families.stale();
-        for (service, signal) in self.families.sweeping() {
-            self.sweep(service, signal);
-        }
-        self.handle_inbox();
     }
 
     /// Handles every event, and what comes of it. Deeds that take their time have a share of the

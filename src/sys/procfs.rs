@@ -69,7 +69,9 @@ pub fn stat(pid: Pid) -> Option<Stat> {
     let mut found = read_stat(&place)?;
     if found.threads > 1 && !found.has_memory {
         // Its first thread has ended before the others, which have what it had.
-        let mut others = threads(&place).into_iter().filter_map(|thread| read_stat(&thread));
+        let mut others = threads(&place)
+            .into_iter()
+            .filter_map(|thread| read_stat(&thread));
         found.has_memory = others.any(|other| other.has_memory);
     }
     Some(found)
@@ -94,7 +96,9 @@ fn threads(place: &str) -> Vec<String> {
     let entries = with_reserve(|| fs::read_dir(format!("{place}/task"))?.collect());
     let entries: Vec<fs::DirEntry> = entries.unwrap_or_default();
     let paths = entries.iter().map(fs::DirEntry::path);
-    paths.filter_map(|path| Some(path.to_str()?.to_owned())).collect()
+    paths
+        .filter_map(|path| Some(path.to_str()?.to_owned()))
+        .collect()
 }
 
 /// Reads a stat line. The name stands in parentheses and may hold any of them, blanks and digits
