@@ -596,6 +596,7 @@ impl Reactor {
         for client in self.clients.all() {
             self.clients.write(client);
         }
+        self.runs.sinks.keeper.end();
         self.leave_syslog();
         self.sockets.close_all();
         self.proxies.close_all(self.poll.registry());
