@@ -45,6 +45,10 @@ pub(super) struct Clients {
 struct Client {
     serial: u64,
     stream: UnixStream,
+    token: Token,
+    /// It takes no more for now, and we are told when it does. Else we are not: a follower that
+    /// reads would wake us up each time.
+    full: bool,
     frames: Frames,
     /// The descriptor may hold more.
     readable: bool,
@@ -86,17 +90,16 @@ impl Clients {
             }
             None => return Err(io::ErrorKind::ResourceBusy.into()),
         };
-        registry.register(
-            &mut stream,
-            token(slot),
-            Interest::READABLE | Interest::WRITABLE,
-        )?;
+        let token = token(slot);
+        registry.register(&mut stream, token, Interest::READABLE)?;
         let peer = Peer::of(&stream)?;
         self.serial += 1;
         self.moment += 1;
         self.slots[slot] = Some(Client {
             serial: self.serial,
             stream,
+            token,
+            full: false,
             frames: Frames::default(),
             readable: true,
             ended: false,
@@ -265,7 +268,7 @@ impl Clients {
     }
 
     /// Writes what can be written. False if the connection is gone, or has nothing left to do.
-    pub(super) fn write(&mut self, id: ClientId) -> bool {
+    pub(super) fn write(&mut self, id: ClientId, registry: &Registry) -> bool {
         let Some(client) = self.client(id) else {
             return false;
         };
@@ -279,14 +282,14 @@ impl Clients {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     client.give_back();
-                    return true;
+                    return client.watch_room(true, registry);
                 }
                 Err(_) => return false,
             }
         }
         client.output = Vec::new();
         client.written = 0;
-        !client.is_done()
+        client.watch_room(false, registry) && !client.is_done()
     }
 
     /// Has this client something to do right away?
@@ -361,6 +364,19 @@ impl Client {
             batch.extend(b"]\n");
             self.output.append(&mut batch);
         }
+    }
+
+    /// Has us be told when there is room to write, or not any more. False if that can't be.
+    fn watch_room(&mut self, full: bool, registry: &Registry) -> bool {
+        let interest = match full {
+            true => Interest::READABLE | Interest::WRITABLE,
+            false => Interest::READABLE,
+        };
+        let is_change = std::mem::replace(&mut self.full, full) != full;
+        !is_change
+            || registry
+                .reregister(&mut self.stream, self.token, interest)
+                .is_ok()
     }
 
     /// Gives back what was written, when that is worth it: one who is told things without end may

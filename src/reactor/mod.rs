@@ -594,7 +594,7 @@ impl Reactor {
             let _ = self.runs.slate().open_files.restore();
         }
         for client in self.clients.all() {
-            self.clients.write(client);
+            self.clients.write(client, self.poll.registry());
         }
         self.runs.sinks.keeper.end();
         self.leave_syslog();
