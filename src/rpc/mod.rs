@@ -21,4 +21,4 @@ pub use dispatch::{
 pub use frame::{Frames, Line, MAX_LINE_BYTES};
 pub use methods::{METHODS, Method, Role, find};
 pub use outcome::render;
-pub use wire::{Incoming, Refusal, Request, parse, reply};
+pub use wire::{Incoming, Refusal, Request, note, parse, reply};
