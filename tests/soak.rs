@@ -551,7 +551,7 @@ impl Soak {
         // One that lives on is who writes log files.
         let alone =
             || meter::children(pid).len() <= 1 && self.sandbox.pids_of_services().len() <= 1;
-        assert!(wait_until(alone), "{:?}", self.sandbox.pids_of_services());
+        assert!(wait_until(alone), "left: {}", self.left());
         assert_eq!(meter::wakeups_within(pid, Duration::from_secs(1)), 0);
         let children = meter::children(pid).len();
         let writers = |link: &String| !link.contains("socket:") || children == 0;
@@ -569,6 +569,29 @@ impl Soak {
             files: self.files(),
             own: meter::memory(pid).own,
         }
+    }
+
+    /// Who is left, and what the server said of their services.
+    fn left(&self) -> String {
+        let log = self.sandbox.log();
+        let mut text = String::new();
+        for pid in self.sandbox.pids_of_services() {
+            let read = |file: &str| fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+            let told = |file: &str| String::from_utf8_lossy(&read(file)).replace('\0', " ");
+            let environment = told("environ");
+            let mark = environment
+                .split(' ')
+                .find(|one| one.starts_with("ZINIT_MARK="));
+            let name = mark.and_then(|mark| mark.rsplit(':').next()).unwrap_or("?");
+            let said = log
+                .lines()
+                .filter(|line| line.contains(&format!(" {name}: ")));
+            let said: Vec<&str> = said.collect();
+            let said = said[said.len().saturating_sub(12)..].join("\n    ");
+            let (stat, words) = (told("stat"), told("cmdline"));
+            text += &format!("\n{stat}{words}of {name}\n    {said}");
+        }
+        text
     }
 
     /// The cgroups of services that are left.
