@@ -1,5 +1,7 @@
 //! A table of what was measured, beside what it may be at most.
 
+#![allow(dead_code, reason = "each test file uses the part of it that it needs")]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What is measured, and its limit.
