@@ -28,8 +28,9 @@ NETWORK ?= -netdev user,id=net -device virtio-net-pci,netdev=net,romfile=
 ROUNDS ?= 5
 COUNT ?= 500
 
-.PHONY: help build release demo check test test-vm test-old-client sim fuzz sweep golden bench bench-boot
-.PHONY: soak-boot image boot size man install dist clean need-cc need-musl need-lints need-mandoc need-daemons
+.PHONY: help build release demo check test test-vm test-old-client sim fuzz sweep budget soak golden bench
+.PHONY: bench-boot soak-boot image boot size man install dist clean need-cc need-musl need-lints need-mandoc
+.PHONY: need-daemons
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
@@ -91,6 +92,17 @@ bench-boot: release ## boot twenty services by zinit and by other inits: ROUNDS=
 soak-boot: release ## boot and power off, again and again: COUNT=500
 	tests/vm/fetch.sh x86_64
 	tests/vm/soak.sh $(BINARY) $(COUNT)
+
+# The program for the other processor is measured too, where there is a target for it.
+OTHER := $(if $(filter x86_64-%,$(TRIPLE)),aarch64,x86_64)-unknown-linux-musl
+MEASURED = ZINIT_STATIC=$(CURDIR)/$(BINARY) ZINIT_STATIC_OTHER=$(CURDIR)/target/$(OTHER)/release/zinit
+budget: release ## fail if the program costs more than it may: bytes, memory, descriptors, calls, allocations
+	@! test -d "$$(rustc --print target-libdir --target $(OTHER))" || $(MAKE) release TRIPLE=$(OTHER)
+	$(MEASURED) $(CARGO) test --test budget --test allocations -- --ignored --nocapture
+	$(MAKE) soak MINUTES=1
+
+soak: release ## random commands against 200 services, then nothing may be left: MINUTES=5 SEED=
+	$(MEASURED) SOAK_SECONDS=$$(($(MINUTES) * 60)) $(if $(SEED),SEED=$(SEED) )$(CARGO) test --test soak -- --ignored --nocapture
 
 image: ## build a bootable initramfs of zinit, busybox and service files: ARCH=aarch64
 	tests/vm/fetch.sh $(ARCH)

@@ -347,6 +347,41 @@ fn a_removed_service_leaves_no_descriptor() {
     sandbox.stop();
 }
 
+/// A writer that has nothing to write is not missed when it ends, and its descriptor goes with it. The
+/// next line has another one.
+#[test]
+fn a_writer_that_ends_with_nothing_to_write_leaves_no_descriptor() {
+    let mut sandbox = Sandbox::new();
+    let file = sandbox.path("talk.log");
+    let exec = "echo one; while ! test -e $DIR/go; do sleep 0.02; done; echo two; exec sleep 1000";
+    sandbox.env("DIR", &sandbox.text(""));
+    let body = format!("exec = {}\n[logging]\nfile = {file:?}", quoted(exec));
+    sandbox.service("talk", &body);
+    sandbox.start();
+    let says = |word: &str| fs::read_to_string(&file).is_ok_and(|text| text.contains(word));
+    assert!(wait_until(|| says("one")));
+    let own = sandbox.server_pid();
+    let list = format!("/proc/{own}/task/{own}/children");
+    let comm = |pid: i32| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    let writer = || {
+        let text = fs::read_to_string(&list).unwrap();
+        let mut pids = text
+            .split_ascii_whitespace()
+            .map(|pid| pid.parse().unwrap());
+        pids.find(|pid| comm(*pid) == "zinit-log\n")
+    };
+    let descriptors = || fs::read_dir(format!("/proc/{own}/fd")).unwrap().count();
+    let first = writer().expect("somebody writes");
+    let before = descriptors();
+    signal(first, Signal::SIGKILL);
+    let gone = wait_until(|| descriptors() == before - 1);
+    assert!(gone, "{} descriptors, {before} before", descriptors());
+    fs::write(sandbox.path("go"), "").unwrap();
+    assert!(wait_until(|| says("two")), "{}", sandbox.log());
+    assert!(writer().is_some_and(|next| next != first));
+    sandbox.stop();
+}
+
 #[test]
 fn events_are_told_in_the_words_of_the_wire() {
     let mut sandbox = Sandbox::new();

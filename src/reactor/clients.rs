@@ -48,6 +48,10 @@ struct Client {
     serial: u64,
     stream: UnixStream,
     exchange: Exchange,
+    token: Token,
+    /// It takes no more for now, and we are told when it does. Else we are not: a follower that
+    /// reads would wake us up each time.
+    full: bool,
     /// The descriptor may hold more.
     readable: bool,
     heard: u64,
@@ -99,11 +103,8 @@ impl Clients {
             }
             None => return Err(io::ErrorKind::ResourceBusy.into()),
         };
-        registry.register(
-            &mut stream,
-            token(slot),
-            Interest::READABLE | Interest::WRITABLE,
-        )?;
+        let token = token(slot);
+        registry.register(&mut stream, token, Interest::READABLE)?;
         let peer = Peer::of(&stream)?;
         self.serial += 1;
         self.moment += 1;
@@ -111,6 +112,8 @@ impl Clients {
             serial: self.serial,
             stream,
             exchange: Exchange::default(),
+            token,
+            full: false,
             readable: true,
             heard: self.moment,
             has_asked: false,
@@ -254,7 +257,7 @@ impl Clients {
     }
 
     /// Writes what can be written. False if the connection is gone, or has nothing left to do.
-    pub(super) fn write(&mut self, id: ClientId) -> bool {
+    pub(super) fn write(&mut self, id: ClientId, registry: &Registry) -> bool {
         let Some(client) = self.client(id) else {
             return false;
         };
@@ -266,12 +269,12 @@ impl Clients {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     client.exchange.give_back();
-                    return true;
+                    return client.watch_room(true, registry);
                 }
                 Err(_) => return false,
             }
         }
-        !client.exchange.is_done()
+        client.watch_room(false, registry) && !client.exchange.is_done()
     }
 
     /// Has this client something to do right away?
@@ -339,5 +342,18 @@ impl Client {
     /// It has asked for something, and reads what it is told.
     fn is_of_use(&self) -> bool {
         self.has_asked && !self.exchange.is_owed()
+    }
+
+    /// Has us be told when there is room to write, or not any more. False if that can't be.
+    fn watch_room(&mut self, full: bool, registry: &Registry) -> bool {
+        let interest = match full {
+            true => Interest::READABLE | Interest::WRITABLE,
+            false => Interest::READABLE,
+        };
+        let is_change = std::mem::replace(&mut self.full, full) != full;
+        !is_change
+            || registry
+                .reregister(&mut self.stream, self.token, interest)
+                .is_ok()
     }
 }

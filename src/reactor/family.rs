@@ -556,13 +556,14 @@ impl Families {
             let mut living: Vec<Stat> = family.into_iter().filter_map(procfs::stat).collect();
             living.retain(|stat| !stat.is_dead());
             if !living.is_empty() {
-                let session = self.of.get(service).and_then(|family| family.main);
-                let session = session.map(Pid::number);
-                // A main process that was handed over to may lead a group of its own.
-                let other = main.and_then(procfs::stat).map(|stat| stat.group);
-                let in_group =
-                    |stat: &Stat| Some(stat.group) == session || Some(stat.group) == other;
-                living.retain(|stat| mode != KillMode::Group || in_group(stat));
+                if mode == KillMode::Group {
+                    let session = self.of.get(service).and_then(|family| family.main);
+                    let session = session.map(Pid::number);
+                    // A main process that was handed over to may lead a group of its own.
+                    let other = main.and_then(procfs::stat).map(|stat| stat.group);
+                    let groups = [session, other];
+                    living.retain(|stat| groups.contains(&Some(stat.group)));
+                }
                 return living;
             }
             // A root that died while it was looked at has left us its children.

@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::Reactor;
 use super::asks::told;
@@ -11,7 +11,7 @@ use super::clients::ClientId;
 use super::sinks::Tapped;
 use crate::api::{Gap, Granted, HealthChange, LogLine, LogStream, Removal, StateChange, to_value};
 use crate::engine::{ServiceId, State};
-use crate::rpc::{FollowQuery, LogQuery, LogShape, Stream as Of, view};
+use crate::rpc::{FollowQuery, LogQuery, LogShape, Stream as Of, note, view};
 use crate::sys::clock;
 
 /// Who is to be told of what.
@@ -216,12 +216,4 @@ fn gap(of: Of, lost: u64) -> Vec<u8> {
         Of::Events => "events.gap",
     };
     note(method, &to_value(&Gap { lost }))
-}
-
-/// A notification (JSON-RPC 2.0, section 4.1), as a line.
-fn note(method: &str, params: &Value) -> Vec<u8> {
-    let note = json!({"jsonrpc": "2.0", "method": method, "params": params});
-    let mut bytes = note.to_string().into_bytes();
-    bytes.push(b'\n');
-    bytes
 }

@@ -280,8 +280,20 @@ impl Keeper {
         kept.waiting.push_front(b'\n');
     }
 
-    /// A child has ended: was it a writer that hung?
+    /// The server ends, and so does whoever writes; one that hangs is not waited for.
+    pub(super) fn end(&mut self) {
+        if self.out.is_none()
+            && let Some(writer) = self.writer.take()
+        {
+            writer.end(HANG);
+        }
+    }
+
+    /// A child has ended: was it a writer that hung, or one that had nothing to write?
     pub(super) fn ended(&mut self, now: Time, pid: Pid) {
+        if self.out.is_none() && self.writer() == Some(pid) {
+            self.writer = None;
+        }
         for kept in &mut self.files {
             if kept.hangs_in == Some(pid) {
                 kept.hangs_in = None;

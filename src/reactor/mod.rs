@@ -611,8 +611,9 @@ impl Reactor {
             let _ = self.runs.slate().open_files.restore();
         }
         for client in self.clients.all() {
-            self.clients.write(client);
+            self.clients.write(client, self.poll.registry());
         }
+        self.runs.sinks.keeper.end();
         self.leave_syslog();
         self.sockets.close_all();
         self.proxies.close_all(self.poll.registry());

@@ -88,7 +88,7 @@ impl Reactor {
             };
             self.request(client, request);
         }
-        if !self.clients.write(client) {
+        if !self.clients.write(client, self.poll.registry()) {
             return self.hung_up(client);
         }
         if self.clients.is_runnable(client) {

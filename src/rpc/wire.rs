@@ -144,6 +144,27 @@ pub fn reply(id: &Value, answer: &Result<Value, Refusal>, out: &mut Vec<u8>) {
         .expect("values that were built in memory can be written to memory");
 }
 
+#[derive(Serialize)]
+struct Note<'a> {
+    jsonrpc: &'static str,
+    method: &'a str,
+    params: &'a Value,
+}
+
+/// A notification (JSON-RPC 2.0, section 4.1), as a line.
+#[must_use]
+pub fn note(method: &str, params: &Value) -> Vec<u8> {
+    let note = Note {
+        jsonrpc: "2.0",
+        method,
+        params,
+    };
+    let mut line = serde_json::to_vec(&note)
+        .expect("values that were built in memory can be written to memory");
+    line.push(b'\n');
+    line
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

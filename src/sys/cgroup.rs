@@ -2,7 +2,7 @@
 //! the hierarchy is mounted and may be written to; else there is none, and nothing is said of it.
 
 use std::cell::{Cell, OnceCell, RefCell};
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -26,8 +26,9 @@ pub struct Cgroups {
     /// not be mounted yet.
     above: OnceCell<Option<PathBuf>>,
     is_delegated: Cell<bool>,
-    /// Whose cgroups this server has made, and not killed since.
-    made: RefCell<BTreeSet<String>>,
+    /// Whose cgroups this server has made, and not killed since; and whether it has ever limited
+    /// something there.
+    made: RefCell<BTreeMap<String, bool>>,
     /// Can children be made in a cgroup?
     takes_children: OnceCell<bool>,
 }
@@ -99,19 +100,25 @@ impl Cgroups {
             });
             return (None, unmet.collect());
         };
-        if wanted.iter().any(|(_, value)| value.is_some()) {
+        let is_limited = wanted.iter().any(|(_, value)| value.is_some());
+        if is_limited {
             self.delegate();
         }
-        let is_known = self.made.borrow().contains(name);
+        let is_known = self.made.borrow().contains_key(name);
         if !is_known {
             let _ = fs::remove_dir(&dir);
         }
         let is_new = fs::create_dir(&dir).is_ok();
         if is_new {
-            self.made.borrow_mut().insert(name.to_owned());
+            self.made.borrow_mut().insert(name.to_owned(), false);
         } else {
             thaw(&dir);
         }
+        // Of one that an earlier server has left nobody knows.
+        let was_limited = match self.made.borrow_mut().get_mut(name) {
+            Some(limited) => std::mem::replace(limited, is_limited || *limited),
+            None => true,
+        };
         let mut unmet = Vec::new();
         for (file, value) in wanted {
             let path = dir.join(file);
@@ -122,7 +129,7 @@ impl Cgroups {
             let done = match &value {
                 Some(value) => write(value),
                 // What an earlier definition limited is not any more.
-                None if !is_new && path.exists() => write(unlimited(file)),
+                None if was_limited && path.exists() => write(unlimited(file)),
                 None => Ok(()),
             };
             if let (Err(error), Some(value)) = (done, value) {
@@ -143,7 +150,7 @@ impl Cgroups {
         // Some kernels kill at once whoever is made in a cgroup that was killed before, or that
         // differs in this from the one of its parent: only in one of our own, if that works at all.
         let works = |directory| process::lives_in(directory);
-        let takes_children = self.made.borrow().contains(name)
+        let takes_children = self.made.borrow().contains_key(name)
             && *self.takes_children.get_or_init(|| works(&directory));
         Some(Cgroup {
             directory,

@@ -3,11 +3,12 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{MsgFlags, send};
 
 /// Longest piece written at once: a pipe that is writable takes so much without blocking
 /// (`PIPE_BUF`, `pipe(7)`).
@@ -16,11 +17,22 @@ const WHOLE_BYTES: usize = 4096;
 /// A standard descriptor, or a file of its own.
 #[derive(Debug)]
 pub struct Outlet {
-    /// A description of our own, so that making it non-blocking concerns nobody else. A socket, or
-    /// another user's pipe, can't be opened like that and is asked before each write instead; a
-    /// file never blocks, and is written where others who share it left off.
-    own: Option<File>,
+    way: Way,
     number: RawFd,
+}
+
+/// How it is written to without waiting.
+#[derive(Debug)]
+enum Way {
+    /// By a description of our own, so that making it non-blocking concerns nobody else.
+    Own(File),
+    /// As it is: a file never blocks, and is written where others who share it left off.
+    File,
+    /// A socket can't be opened anew. It takes part of a piece rather than wait for room, if it is
+    /// told so each time.
+    Socket,
+    /// Another user's pipe or terminal can't be opened either, and is asked before each write.
+    Asked,
 }
 
 impl Outlet {
@@ -29,9 +41,13 @@ impl Outlet {
     pub fn standard(number: RawFd) -> Self {
         let path = format!("/proc/self/fd/{number}");
         let path = Path::new(&path);
-        let is_file = fs::metadata(path).is_ok_and(|meta| meta.is_file());
-        let own = if is_file { None } else { open(path).ok() };
-        Self { own, number }
+        let kind = fs::metadata(path).map(|meta| meta.file_type());
+        let way = match kind {
+            Ok(kind) if kind.is_file() => Way::File,
+            Ok(kind) if kind.is_socket() => Way::Socket,
+            Ok(_) | Err(_) => open(path).map_or(Way::Asked, Way::Own),
+        };
+        Self { way, number }
     }
 
     /// A device or file.
@@ -42,7 +58,7 @@ impl Outlet {
         let own = open(path)?;
         Ok(Self {
             number: own.as_raw_fd(),
-            own: Some(own),
+            way: Way::Own(own),
         })
     }
 
@@ -51,26 +67,25 @@ impl Outlet {
     /// # Errors
     /// `WouldBlock` if it takes nothing for now, else as `write(2)`.
     pub fn write(&self, bytes: &[u8]) -> io::Result<usize> {
-        if let Some(own) = &self.own {
+        if let Way::Own(own) = &self.way {
             return (&mut &*own).write(bytes);
         }
         let bytes = &bytes[..bytes.len().min(WHOLE_BYTES)];
-        let borrowed = self.borrow();
-        let mut ready = [PollFd::new(borrowed.as_fd(), PollFlags::POLLOUT)];
-        if poll(&mut ready, PollTimeout::ZERO)? == 0 {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        // A socket takes part of it rather than wait for room; what is no socket says so.
-        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-        // SAFETY: the pointer and the length are those of `bytes`.
-        let sent = unsafe { libc::send(self.number, bytes.as_ptr().cast(), bytes.len(), flags) };
-        match usize::try_from(sent) {
-            Ok(sent) => Ok(sent),
-            Err(_) if nix::Error::last() == nix::Error::ENOTSOCK => {
-                Ok(nix::unistd::write(borrowed, bytes)?)
+        match self.way {
+            Way::Own(_) | Way::File => {}
+            Way::Socket => {
+                let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+                return Ok(send(self.number, bytes, flags)?);
             }
-            Err(_) => Err(io::Error::last_os_error()),
+            Way::Asked => {
+                let borrowed = self.borrow();
+                let mut ready = [PollFd::new(borrowed.as_fd(), PollFlags::POLLOUT)];
+                if poll(&mut ready, PollTimeout::ZERO)? == 0 {
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
+            }
         }
+        Ok(nix::unistd::write(self.borrow(), bytes)?)
     }
 
     fn borrow(&self) -> BorrowedFd<'_> {
@@ -82,7 +97,10 @@ impl Outlet {
 
 impl AsRawFd for Outlet {
     fn as_raw_fd(&self) -> RawFd {
-        self.own.as_ref().map_or(self.number, AsRawFd::as_raw_fd)
+        match &self.way {
+            Way::Own(own) => own.as_raw_fd(),
+            Way::File | Way::Socket | Way::Asked => self.number,
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! Processes as `/proc` shows them (`proc_pid_stat(5)`, `proc_pid_task(5)`).
 
 use std::fs::{self, File};
-use std::io::{Read, Seek};
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -78,7 +79,22 @@ pub fn stat(pid: Pid) -> Option<Stat> {
 }
 
 fn read_stat(place: &str) -> Option<Stat> {
-    parse_stat(&read(&format!("{place}/stat"), 4096)?)
+    let read = with_reserve(|| {
+        let mut file = File::open(format!("{place}/stat"))?;
+        let mut bytes = [0; 4096];
+        let mut length = 0;
+        // The kernel hands out the line whole, so there is no need to be told that nothing follows.
+        while !bytes[..length].ends_with(b"\n") {
+            match file.read(&mut bytes[length..]) {
+                Ok(0) => break,
+                Ok(count) => length += count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(parse_stat(&bytes[..length]))
+    });
+    read.ok().flatten()
 }
 
 /// So much of a file; none if there is none, or it is not for us to see.
@@ -113,22 +129,30 @@ pub fn parse_stat(bytes: &[u8]) -> Option<Stat> {
         .parse()
         .ok()?;
     let rest = std::str::from_utf8(bytes.get(close + 1..)?).ok()?;
-    let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
-    // The first of them is field 3 of the manual page.
-    let field = |number: usize| fields.get(number - 3).copied();
-    let number = |at| field(at).and_then(|text| text.parse::<u64>().ok());
+    let mut fields = rest.split_ascii_whitespace();
+    // The first of them is field 3 of the manual page. They are asked for in their order.
+    let mut next = 3;
+    let mut field = |number: usize| {
+        let skipped = number - std::mem::replace(&mut next, number + 1);
+        fields.nth(skipped)
+    };
+    let state = field(3)?.chars().next()?;
+    let mut number = |at| field(at).and_then(|text| text.parse::<i64>().ok());
+    let ids = [number(4)?, number(5)?, number(6)?];
+    let [ppid, group, session] = ids.map(|id| i32::try_from(id).ok());
+    let mut count = |at| number(at).and_then(|number| u64::try_from(number).ok());
     Some(Stat {
         pid: Pid::new(pid)?,
         name: String::from_utf8_lossy(bytes.get(open + 1..close)?).into_owned(),
-        state: field(3)?.chars().next()?,
-        ppid: field(4)?.parse().ok()?,
-        group: field(5)?.parse().ok()?,
-        session: field(6)?.parse().ok()?,
-        ticks: number(14)?.saturating_add(number(15)?),
-        start: number(22)?,
-        pages: number(24)?,
-        has_memory: number(23)? > 0,
-        threads: number(20)?,
+        state,
+        ppid: ppid?,
+        group: group?,
+        session: session?,
+        ticks: count(14)?.saturating_add(count(15)?),
+        threads: count(20)?,
+        start: count(22)?,
+        has_memory: count(23)? > 0,
+        pages: count(24)?,
     })
 }
 
@@ -175,15 +199,22 @@ impl Children {
 
     /// The server's own children, dead ones that are not collected included.
     pub fn own(&mut self) -> Vec<Pid> {
-        let Some(file) = &mut self.own else {
+        let Some(file) = &self.own else {
             return self.scanned(i32::try_from(std::process::id()).unwrap_or(0));
         };
         let read = with_reserve(|| {
-            let mut text = String::new();
-            file.rewind()?;
-            file.read_to_string(&mut text).map(|_| text)
+            let mut text = Vec::new();
+            let mut block = [0; 4096];
+            loop {
+                match file.read_at(&mut block, text.len() as u64) {
+                    Ok(0) => return Ok(text),
+                    Ok(count) => text.extend_from_slice(&block[..count]),
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                    Err(error) => return Err(error),
+                }
+            }
         });
-        parse_pids(&read.unwrap_or_default())
+        parse_pids(std::str::from_utf8(&read.unwrap_or_default()).unwrap_or_default())
     }
 
     /// The children of `pid`, whichever of its threads made them.

@@ -17,9 +17,6 @@ use nix::sys::stat::{Mode, umask};
 
 use crate::engine::Address;
 
-/// Connections that may wait to be taken; the kernel has a bound of its own (`listen(2)`).
-const BACKLOG: i32 = 4096;
-
 /// Listens there. A Unix socket gets this mode, and replaces one that nobody listens on any more.
 ///
 /// # Errors
@@ -42,7 +39,12 @@ pub fn listen(address: &Address, mode: u32) -> io::Result<OwnedFd> {
             bound?;
         }
     }
-    socket::listen(&socket, Backlog::new(BACKLOG)?)?;
+    // As many may wait to be taken as the kernel allows (`listen(2)`). A number of our own would have to
+    // please the C library too, whose idea of the most differs.
+    if let Err(errno) = socket::listen(&socket, Backlog::MAXALLOWABLE) {
+        remove(address);
+        return Err(errno.into());
+    }
     Ok(socket)
 }
 

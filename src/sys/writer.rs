@@ -8,6 +8,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::libc;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
@@ -68,6 +69,12 @@ impl Writer {
             write_on(&theirs)
         })?;
         Ok(Self { socket: ours, pid })
+    }
+
+    /// Has it end, and waits for that; it is killed if that takes longer.
+    pub fn end(self, patience: Duration) {
+        drop(self.socket);
+        let _ = process::join(self.pid, patience);
     }
 
     /// Hands it a piece. The one before has to be done.
