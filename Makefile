@@ -23,7 +23,7 @@ NETWORK ?= -netdev user,id=net -device virtio-net-pci,netdev=net,romfile=
 ROUNDS ?= 5
 COUNT ?= 500
 
-.PHONY: help build release demo check test test-vm test-old-client sim golden bench bench-boot soak-boot image boot
+.PHONY: help build release demo check test test-vm test-old-client sim golden mutants bench bench-boot soak-boot image boot
 .PHONY: size man install dist clean need-cc need-musl need-lints need-mandoc need-daemons
 
 help: ## list these targets
@@ -69,6 +69,14 @@ sim: need-cc ## simulate more histories: make sim SEEDS=100000 STEPS=400
 
 golden: need-cc ## play the stories of tests/golden; REWRITE=1 writes them anew
 	$(if $(REWRITE),REWRITE=1 )$(CARGO) test --test golden
+
+# Built into one program, below target/mutants; `CHANGED=1` takes the files that are not committed.
+MUTATED = $(if $(CHANGED),$(or $(shell git diff --name-only HEAD -- src/engine),none),$(FILE))
+mutants: need-cc ## break the engine in every small way; do tests notice? FILE=src/engine/care.rs
+	@if $(CARGO) fetch --quiet --locked --manifest-path tests/mutants/Cargo.toml; then \
+		$(CARGO) build --quiet --locked --manifest-path tests/mutants/Cargo.toml --target-dir target/mutants/tool \
+		&& target/mutants/tool/debug/mutants $(MUTATED); \
+	else echo "SKIPPED: what tests/mutants is made of can't be fetched from crates.io"; fi
 
 bench: need-cc ## measure speed and memory
 	$(CARGO) test --release --test bench --test bench_proxy -- --ignored --nocapture --test-threads=1

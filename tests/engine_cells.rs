@@ -1,0 +1,4 @@
+//! Cells of the engine's behaviour that no story of `tests/golden` can tell.
+
+#[test]
+fn nothing_yet() {}
