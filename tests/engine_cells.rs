@@ -1,4 +1,479 @@
-//! Cells of the engine's behaviour that no story of `tests/golden` can tell.
+//! Cells of the engine's behaviour as tables: each state by each fact, command and question. What
+//! takes more than one service or more than one step is told in `tests/golden`.
+//!
+//! The states and the facts are those of the tables at the head of `engine/service.rs`.
 
+#[path = "common/bench.rs"]
+mod bench;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use bench::{Bench, STATES, bench, name, outcome, spec_for};
+use zinit::engine::proxy::{Prospect, prospect};
+use zinit::engine::spec::{Exec, Hook, Readiness};
+use zinit::engine::{
+    Action, Command, Event, Exit, Failure, Fault, Goal, Health, Patience, Pid, Report, Signal,
+    SpawnError, Spec, State, Step, Ticket,
+};
+
+const ERROR: SpawnError = SpawnError {
+    step: Step::Exec,
+    errno: 2,
+    item: 0,
+};
+
+/// A table of what comes of each state: a line for each, in columns.
+fn table(columns: &[&str], cell: impl Fn(&str, &str) -> String) -> String {
+    let head = std::iter::once("").chain(columns.iter().copied());
+    let mut lines = vec![head.map(str::to_owned).collect::<Vec<_>>()];
+    for state in STATES {
+        let cells = columns.iter().map(|column| cell(state, column));
+        lines.push(std::iter::once((*state).to_owned()).chain(cells).collect());
+    }
+    let width = |column: usize| {
+        let cells = lines.iter().map(|line| line[column].chars().count());
+        cells.max().unwrap_or(0)
+    };
+    let shown = |line: &Vec<String>| {
+        let cells = line.iter().enumerate();
+        let cells = cells.map(|(at, cell)| format!("{cell:0$}", width(at)));
+        format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
+    };
+    lines.iter().map(shown).collect()
+}
+
+fn assert_table(found: &str, expected: &str) {
+    let plain = |text: &str| -> Vec<String> {
+        let lines = text.lines().map(|line| line.trim_end().to_owned());
+        lines.filter(|line| !line.is_empty()).collect()
+    };
+    assert_eq!(plain(found), plain(expected), "it is now\n{found}");
+}
+
+/// What comes of a fact: `×` for one that can't be, `-` for one that changes nothing.
+fn after(bench: &mut Bench, event: Event) -> String {
+    let before = (bench.state(), bench.service().want());
+    // In a build for tests an anomaly is a panic; in others it is an action.
+    let went = catch_unwind(AssertUnwindSafe(|| bench.feed(event)));
+    let is_anomaly = |action: &Action| matches!(action, Action::Anomaly { .. });
+    if went.is_err() || bench.done.iter().any(is_anomaly) {
+        return "×".to_owned();
+    }
+    if (bench.state(), bench.service().want()) == before {
+        return "-".to_owned();
+    }
+    name(bench.state())
+}
+
+/// Table 1. A fact about a process is nobody's in a state without one; a deadline comes only where
+/// there is one.
 #[test]
-fn nothing_yet() {}
+fn facts_push() {
+    let columns = [
+        "forked",
+        "fork failed",
+        "obstructed",
+        "started",
+        "exec failed",
+        "exited",
+        "cleared",
+        "deadline",
+    ];
+    let cell = |state: &str, fact: &str| {
+        let mut bench = bench(state);
+        if (state, fact) == ("Preparing", "obstructed") {
+            return "(below)".to_owned();
+        }
+        let service = bench.id;
+        let pid = bench.state().pid().unwrap_or(bench::pid(77));
+        let event = match fact {
+            "forked" => Event::Forked {
+                service,
+                pid: bench::pid(50),
+            },
+            "fork failed" => Event::ForkFailed {
+                service,
+                error: ERROR,
+                scarce: false,
+            },
+            "obstructed" => Event::Obstructed { service },
+            "started" => Event::Started { pid },
+            "exec failed" => Event::ExecFailed { pid, error: ERROR },
+            "exited" => Event::Exited {
+                pid,
+                exit: Exit::Code(3),
+            },
+            "cleared" => Event::Cleared { service },
+            _ => {
+                let deadline = bench.all.next_deadline();
+                bench.now = deadline.unwrap_or(bench.now);
+                Event::Deadline
+            }
+        };
+        after(&mut bench, event)
+    };
+    assert_table(
+        &table(&columns, cell),
+        r"
+                   forked    fork failed  obstructed  started  exec failed           exited         cleared  deadline
+Inactive           ×         ×            ×           -        -                     -              -        -
+Blocked            ×         ×            ×           -        -                     -              -        -
+Obstructed         ×         ×            ×           -        -                     -              -        Forking
+Preparing          ×         ×            (below)     -        -                     -              -        Clearing
+Forking            Spawning  Backoff      Obstructed  -        -                     -              ×        -
+Spawning           ×         ×            ×           Running  Stopping kill failed  Clearing       ×        Stopping kill failed
+Starting           ×         ×            ×           ×        ×                     Clearing       ×        Stopping failed
+Starting by hook   ×         ×            ×           ×        ×                     Clearing       ×        Stopping failed
+Running            ×         ×            ×           ×        ×                     Clearing       ×        -
+Running target     ×         ×            ×           -        -                     -              -        -
+Stopping by hook   ×         ×            ×           -        -                     Clearing hook  ×        Stopping
+Stopping           ×         ×            ×           -        -                     Clearing       ×        Stopping kill
+Stopping by force  ×         ×            ×           -        -                     Clearing kill  ×        Failed
+Falling            ×         ×            ×           -        -                     Clearing       ×        Stopping kill failed
+Clearing by hook   ×         ×            ×           -        -                     -              ×        Clearing
+Clearing           ×         ×            ×           -        -                     -              Exited   Clearing kill
+Clearing by force  ×         ×            ×           -        -                     -              Exited   Failed
+Clearing a hook    ×         ×            ×           -        -                     -              Exited   Clearing kill
+Trailing           ×         ×            ×           -        -                     -              ×        Clearing
+Backoff            ×         ×            ×           -        -                     -              -        Forking
+Exited             ×         ×            ×           -        -                     -              -        -
+Failed             ×         ×            ×           -        -                     -              -        -
+Unkillable         ×         ×            ×           -        -                     -              -        -
+",
+    );
+}
+
+/// What programs and errands say moves the state that waits for it, and is nothing to any other.
+#[test]
+fn what_is_said_moves_who_waits() {
+    let columns = [
+        "ready",
+        "hook went well",
+        "hook failed",
+        "trouble",
+        "handover",
+        "extend",
+        "called",
+    ];
+    let cell = |state: &str, word: &str| {
+        let mut bench = bench(state);
+        let pid = bench.state().pid().unwrap_or(bench::pid(77));
+        let deadline = bench.state().deadline();
+        let service = bench.id;
+        let event = match word {
+            "ready" => Event::Ready { pid },
+            "hook went well" | "hook failed" => Event::Returned {
+                service,
+                errand: bench.errand,
+                report: match word {
+                    "hook failed" => Report::Ended(Exit::Code(4)),
+                    _ => Report::Success,
+                },
+            },
+            "trouble" => Event::Trouble { pid },
+            "handover" => Event::Handover {
+                pid,
+                to: bench::pid(55),
+            },
+            "extend" => Event::Extend {
+                pid,
+                by: Duration::from_secs(60),
+            },
+            _ => Event::Called { service },
+        };
+        let said = after(&mut bench, event);
+        match word {
+            "handover" => match bench.all.service_of(bench::pid(55)) {
+                Some(_) => "it is".to_owned(),
+                None => said,
+            },
+            "extend" if bench.state().deadline() == deadline => "-".to_owned(),
+            "extend" => {
+                let until = bench.state().deadline().expect("a deadline");
+                format!("{:?}", until.since(bench.now))
+            }
+            _ => said,
+        }
+    };
+    assert_table(
+        &table(&columns, cell),
+        r"
+                   ready    hook went well  hook failed      trouble          handover  extend  called
+Inactive           -        -               -                -                -         -       -
+Blocked            -        -               -                -                -         -       -
+Obstructed         -        -               -                -                -         -       -
+Preparing          -        Forking         Clearing         -                -         -       -
+Forking            -        -               -                -                -         -       -
+Spawning           -        -               -                -                -         -       -
+Starting           Running  -               -                Stopping failed  it is     60s     -
+Starting by hook   -        Running         Stopping failed  Stopping failed  it is     -       -
+Running            -        -               -                Stopping failed  it is     -       -
+Running target     -        -               -                -                -         -       -
+Stopping by hook   -        Stopping        Stopping         -                it is     60s     -
+Stopping           -        -               -                -                it is     60s     -
+Stopping by force  -        -               -                -                it is     -       -
+Falling            -        -               -                -                it is     60s     -
+Clearing by hook   -        Clearing        Clearing         -                -         -       -
+Clearing           -        -               -                -                -         -       -
+Clearing by force  -        -               -                -                -         -       -
+Clearing a hook    -        -               -                -                -         -       -
+Trailing           -        Clearing        Clearing         -                -         -       -
+Backoff            -        -               -                -                -         -       -
+Exited             -        -               -                -                -         -       -
+Failed             -        -               -                -                -         -       -
+Unkillable         -        -               -                -                -         -       -
+",
+    );
+}
+
+/// What a command brings about at once: the state and the want, and what is answered at once.
+#[test]
+fn commands_set_wants() {
+    let columns = [
+        "start",
+        "stop",
+        "restart",
+        "remove",
+        "put",
+        "put a change",
+        "shutdown",
+        "again",
+    ];
+    let cell = |state: &str, word: &str| {
+        let mut bench = bench(state);
+        let service = bench.id;
+        let shutdown = Command::Shutdown {
+            within: None,
+            spare: false,
+        };
+        let mut other = spec_for(state);
+        other.lifecycle.stop_timeout = Duration::from_millis(50);
+        let command = match word {
+            "start" => Command::Start {
+                service,
+                deps: true,
+            },
+            "stop" => Command::Stop { service },
+            "restart" => Command::Restart { service },
+            "remove" => Command::Remove { service },
+            "put" => Command::Put {
+                spec: spec_for(state).into(),
+            },
+            "put a change" => Command::Put { spec: other.into() },
+            _ => shutdown.clone(),
+        };
+        bench.command(command);
+        if word == "again" {
+            bench.command(shutdown);
+        }
+        let answer = match outcome(&bench.done) {
+            Some(answer) if !word.starts_with("put") && answer != "done" => format!("/{answer}"),
+            Some(answer) if answer == "done" => "/done".to_owned(),
+            _ => String::new(),
+        };
+        let Some(found) = bench.all.service(bench.id) else {
+            return format!("gone{answer}");
+        };
+        format!(
+            "{}+{:?}{answer}",
+            name(found.state()).replace(' ', "-"),
+            found.want()
+        )
+    };
+    assert_table(
+        &table(&columns, cell),
+        r"
+                   start                        stop                      restart                      remove                    put                 put a change        shutdown                       again
+Inactive           Forking+Up                   Inactive+Down/done        Forking+Up                   gone/done                 Inactive+Down       Inactive+Down       Inactive+Down/done             Inactive+Down/done
+Blocked            Blocked-Missing+Up/blocked   Inactive+Down/done        Blocked-Missing+Up/blocked   gone/done                 Blocked-Missing+Up  Blocked-Missing+Up  Inactive+Down/done             Inactive+Down/done
+Obstructed         Forking+Up                   Inactive+Down/done        Forking+Up                   gone/done                 Obstructed+Up       Obstructed+Up       Inactive+Down/done             Inactive+Down/done
+Preparing          Preparing+Up                 Clearing+Down/superseded  Clearing+Up                  Clearing+Gone/superseded  Preparing+Up        Preparing+Up        Clearing+Down/done superseded  Clearing-kill+Down/done
+Forking            Forking+Up                   Forking+Down/superseded   Forking+Cycle                Forking+Gone/superseded   Forking+Up          Forking+Up          Forking+Down/done superseded   Forking+Down/done
+Spawning           Spawning+Up                  Stopping+Down/superseded  Stopping+Up                  Stopping+Gone/superseded  Spawning+Up         Spawning+Up         Stopping+Down/done superseded  Stopping-kill+Down/done
+Starting           Starting+Up                  Stopping+Down/superseded  Stopping+Up                  Stopping+Gone/superseded  Starting+Up         Starting+Up         Stopping+Down/done superseded  Stopping-kill+Down/done
+Starting by hook   Starting-hook+Up             Stopping+Down/superseded  Stopping+Up                  Stopping+Gone/superseded  Starting-hook+Up    Starting-hook+Up    Stopping+Down/done superseded  Stopping-kill+Down/done
+Running            Running+Up/done              Stopping+Down             Stopping+Up                  Stopping+Gone             Running+Up          Running+Up          Stopping+Down/done             Stopping-kill+Down/done
+Running target     Running+Up/done              Inactive+Down/done        Running+Up/done              gone/done                 Running+Up          Running+Up          Inactive+Down/done             Inactive+Down/done
+Stopping by hook   Stopping-hook+Up/superseded  Stopping-hook+Down        Stopping-hook+Up/superseded  Stopping-hook+Gone        Stopping-hook+Down  Stopping-hook+Down  Stopping-hook+Down/done        Stopping-kill+Down/done
+Stopping           Stopping+Up/superseded       Stopping+Down             Stopping+Up/superseded       Stopping+Gone             Stopping+Down       Stopping+Down       Stopping+Down/done             Stopping-kill+Down/done
+Stopping by force  Stopping-kill+Up/superseded  Stopping-kill+Down        Stopping-kill+Up/superseded  Stopping-kill+Gone        Stopping-kill+Down  Stopping-kill+Down  Stopping-kill+Down/done        Stopping-kill+Down/done
+Falling            Stopping-failed+Up           Stopping-failed+Down      Stopping-failed+Up           Stopping-failed+Gone      Stopping-failed+Up  Stopping-failed+Up  Stopping-failed+Down/done      Stopping-kill-failed+Down/done
+Clearing by hook   Clearing-hook+Up/superseded  Clearing-hook+Down        Clearing-hook+Up/superseded  Clearing-hook+Gone        Clearing-hook+Down  Clearing-hook+Down  Clearing-hook+Down/done        Clearing-kill+Down/done
+Clearing           Clearing+Up                  Clearing+Down             Clearing+Up                  Clearing+Gone             Clearing+Up         Clearing+Up         Clearing+Down/done             Clearing-kill+Down/done
+Clearing by force  Clearing-kill+Up             Clearing-kill+Down        Clearing-kill+Up             Clearing-kill+Gone        Clearing-kill+Up    Clearing-kill+Up    Clearing-kill+Down/done        Clearing-kill+Down/done
+Clearing a hook    Clearing+Up                  Clearing+Down             Clearing+Up                  Clearing+Gone             Clearing+Up         Clearing+Up         Clearing+Down/done             Clearing-kill+Down/done
+Trailing           Trailing+Up                  Trailing+Down             Trailing+Up                  Trailing+Gone             Trailing+Up         Trailing+Up         Trailing+Down/done             Clearing-kill+Down/done
+Backoff            Forking+Up                   Inactive+Down/done        Forking+Up                   gone/done                 Backoff+Up          Forking+Up          Inactive+Down/done             Inactive+Down/done
+Exited             Forking+Up                   Exited+Down/done          Forking+Up                   gone/done                 Exited+Up           Exited+Up           Exited+Down/done               Exited+Down/done
+Failed             Forking+Up                   Inactive+Down/done        Forking+Up                   gone/done                 Failed+Up           Forking+Up          Inactive+Down/done             Inactive+Down/done
+Unkillable         Forking+Up                   Failed+Down/failed        Forking+Up                   gone/done                 Failed+Down         Failed+Down         Failed+Down/done               Failed+Down/done
+",
+    );
+}
+
+/// Whether each goal is decided, by state, and which of them are when it is wanted otherwise.
+#[test]
+fn goals_are_decided() {
+    let goals = [
+        ("start", Goal::Start),
+        ("stop", Goal::Stop),
+        ("running", Goal::Running),
+        ("stopped", Goal::Stopped),
+        ("exited", Goal::Exited),
+        ("refresh", Goal::Refresh),
+        ("gone", Goal::Gone),
+    ];
+    let cell = |state: &str, word: &str| {
+        let mut bench = bench(state);
+        let (_, goal) = goals
+            .iter()
+            .find(|(name, _)| *name == word)
+            .expect("a goal");
+        bench.command(Command::Wait {
+            service: bench.id,
+            goal: *goal,
+        });
+        outcome(&bench.done).unwrap_or("-".to_owned())
+    };
+    let columns = goals.map(|(name, _)| name);
+    assert_table(
+        &table(&columns, cell),
+        r"
+                   start       stop        running  stopped  exited  refresh  gone
+Inactive           superseded  done        -        done     -       failed   superseded
+Blocked            blocked     superseded  -        done     -       failed   superseded
+Obstructed         blocked     superseded  -        done     -       failed   superseded
+Preparing          -           superseded  -        -        -       failed   superseded
+Forking            -           superseded  -        -        -       failed   superseded
+Spawning           -           superseded  -        -        -       failed   superseded
+Starting           -           superseded  -        -        -       failed   superseded
+Starting by hook   -           superseded  -        -        -       failed   superseded
+Running            done        superseded  done     -        -       failed   superseded
+Running target     done        superseded  done     -        -       failed   superseded
+Stopping by hook   superseded  -           -        -        -       failed   superseded
+Stopping           superseded  -           -        -        -       failed   superseded
+Stopping by force  superseded  -           -        -        -       failed   superseded
+Falling            -           superseded  -        -        -       failed   superseded
+Clearing by hook   superseded  -           -        -        -       failed   superseded
+Clearing           -           superseded  -        -        -       failed   superseded
+Clearing by force  -           superseded  -        -        -       failed   superseded
+Clearing a hook    -           superseded  -        -        -       failed   superseded
+Trailing           -           superseded  -        -        -       failed   superseded
+Backoff            failed      superseded  -        -        done    failed   superseded
+Exited             done        superseded  done     done     done    failed   superseded
+Failed             failed      superseded  failed   done     done    failed   superseded
+Unkillable         superseded  failed      failed   done     done    failed   superseded
+",
+    );
+}
+
+/// What is asked of a state.
+#[test]
+fn a_state_says_of_itself() {
+    let columns = [
+        "pid", "since", "program", "deadline", "active", "met", "coming", "holds", "call",
+    ];
+    let cell = |state: &str, word: &str| {
+        let bench = bench(state);
+        let (service, state) = (bench.service(), bench.state());
+        let yes = |yes: bool| if yes { "yes" } else { "-" }.to_owned();
+        match word {
+            "pid" => state.pid().map_or("-".to_owned(), |pid| pid.to_string()),
+            "since" => state
+                .since()
+                .map_or("-".to_owned(), |since| format!("{since:?}")),
+            "program" => yes(state.has_program()),
+            "deadline" => state
+                .deadline()
+                .map_or("-".to_owned(), |at| format!("{at:?}")),
+            "active" => yes(state.is_active()),
+            "met" => yes(service.is_met()),
+            "coming" => yes(service.is_coming_up()),
+            "holds" => yes(service.holds_back_rivals()),
+            _ => yes(service.awaits_call()),
+        }
+    };
+    assert_table(
+        &table(&columns, cell),
+        r"
+                   pid  since   program  deadline  active  met  coming  holds  call
+Inactive           -    -       -        -         -       -    -       -      -
+Blocked            -    -       -        -         -       -    -       -      -
+Obstructed         -    -       -        3000ms    -       -    -       -      -
+Preparing          -    -       -        1300ms    yes     -    yes     yes    -
+Forking            -    -       -        -         yes     -    yes     yes    -
+Spawning           10   1000ms  -        31000ms   yes     -    yes     yes    -
+Starting           10   1005ms  yes      31005ms   yes     -    yes     yes    -
+Starting by hook   10   1005ms  yes      1305ms    yes     -    yes     yes    -
+Running            10   1005ms  yes      -         yes     yes  -       yes    -
+Running target     -    1000ms  -        -         yes     yes  -       yes    -
+Stopping by hook   10   -       -        1310ms    yes     -    -       yes    -
+Stopping           10   -       -        11010ms   yes     -    -       yes    -
+Stopping by force  10   -       -        16010ms   yes     -    -       yes    -
+Falling            10   -       -        11010ms   yes     -    -       yes    -
+Clearing by hook   -    -       -        1310ms    yes     -    -       yes    -
+Clearing           -    -       -        11010ms   yes     -    -       yes    -
+Clearing by force  -    -       -        16010ms   yes     -    -       yes    -
+Clearing a hook    -    -       -        11010ms   yes     -    -       yes    -
+Trailing           -    -       -        1310ms    yes     -    -       yes    -
+Backoff            -    -       -        2010ms    -       -    -       yes    -
+Exited             -    -       -        -         -       yes  -       -      -
+Failed             -    -       -        -         -       -    -       -      -
+Unkillable         -    -       -        -         -       -    -       -      -
+",
+    );
+}
+
+/// What a client of a proxy may hope for, before and after the service was started for it; and what
+/// a signal and a reload come to.
+#[test]
+fn what_a_client_may_hope_for() {
+    let columns = ["prospect", "when asked", "signal", "refresh"];
+    let cell = |state: &str, word: &str| {
+        let mut bench = bench(state);
+        let service = bench.id;
+        match word {
+            "prospect" => format!("{:?}", prospect(bench.state(), false)),
+            "when asked" => format!("{:?}", prospect(bench.state(), true)),
+            "signal" => {
+                let signal = Signal::HUP;
+                bench.command(Command::Signal { service, signal });
+                outcome(&bench.done).unwrap_or("-".to_owned())
+            }
+            _ => {
+                bench.command(Command::Refresh { service });
+                outcome(&bench.done).unwrap_or("-".to_owned())
+            }
+        }
+    };
+    assert_table(
+        &table(&columns, cell),
+        r"
+                   prospect  when asked  signal      refresh
+Inactive           Start     Hopeless    NotRunning  NotRunning
+Blocked            Start     Hopeless    NotRunning  NotRunning
+Obstructed         Wait      Wait        NotRunning  NotRunning
+Preparing          Wait      Wait        NotRunning  NotRunning
+Forking            Wait      Wait        NotRunning  NotRunning
+Spawning           Wait      Wait        done        NotRunning
+Starting           Wait      Wait        done        NoReload
+Starting by hook   Wait      Wait        done        NoReload
+Running            Try       Try         done        NoReload
+Running target     Try       Try         NotRunning  NotRunning
+Stopping by hook   Wait      Wait        done        NotRunning
+Stopping           Wait      Wait        done        NotRunning
+Stopping by force  Wait      Wait        done        NotRunning
+Falling            Wait      Wait        done        NotRunning
+Clearing by hook   Wait      Wait        NotRunning  NotRunning
+Clearing           Wait      Wait        NotRunning  NotRunning
+Clearing by force  Wait      Wait        NotRunning  NotRunning
+Clearing a hook    Wait      Wait        NotRunning  NotRunning
+Trailing           Wait      Wait        NotRunning  NotRunning
+Backoff            Wait      Wait        NotRunning  NotRunning
+Exited             Start     Hopeless    NotRunning  NotRunning
+Failed             Start     Hopeless    NotRunning  NotRunning
+Unkillable         Start     Hopeless    NotRunning  NotRunning
+",
+    );
+}
