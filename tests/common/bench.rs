@@ -85,7 +85,14 @@ pub(crate) fn spec_for(state: &str) -> Spec {
 
 /// A service in that state.
 pub(crate) fn bench(state: &str) -> Bench {
-    let mut bench = Bench::new(spec_for(state));
+    bench_among(state, |_| {}, Vec::new())
+}
+
+/// A service in that state, with more in its spec, among others.
+pub(crate) fn bench_among(state: &str, more: impl Fn(&mut Spec), others: Vec<Spec>) -> Bench {
+    let mut spec = spec_for(state);
+    more(&mut spec);
+    let mut bench = Bench::new(spec, others);
     let service = bench.id;
     let stop = Command::Stop { service };
     let start = Command::Start {
@@ -164,16 +171,17 @@ pub(crate) fn bench(state: &str) -> Bench {
 }
 
 impl Bench {
-    /// A service of that spec, which is down.
-    pub(crate) fn new(spec: Spec) -> Self {
+    /// A service of that spec, which is down, and so are the others.
+    pub(crate) fn new(spec: Spec, mut others: Vec<Spec>) -> Self {
         let mut all = Supervisor::salted(0);
         let mut done = Vec::new();
         let name = Rc::clone(&spec.name);
+        others.insert(0, spec);
         let load = Event::Command {
             ticket: None,
             patience: Patience::None,
             command: Command::Reload {
-                specs: vec![Rc::new(spec)],
+                specs: others.into_iter().map(Rc::new).collect(),
                 keep: Vec::new(),
                 start: false,
             },
@@ -191,6 +199,12 @@ impl Bench {
 
     pub(crate) fn service(&self) -> &Service {
         self.all.service(self.id).expect("it is still there")
+    }
+
+    /// Another service.
+    pub(crate) fn other(&self, name: &str) -> (ServiceId, &Service) {
+        let id = self.all.find(name).expect("a service of that name");
+        (id, self.all.service(id).expect("it is there"))
     }
 
     pub(crate) fn state(&self) -> State {

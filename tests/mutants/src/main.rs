@@ -70,7 +70,7 @@ fn main() -> ExitCode {
     let files: Vec<String> = std::env::args().skip(1).collect();
     let again = std::env::var("AGAIN").is_ok_and(|again| !again.is_empty());
     let last = std::fs::read_to_string(folder.join("survivors")).unwrap_or_default();
-    let last: BTreeSet<&str> = last.lines().collect();
+    let last: BTreeSet<&str> = last.lines().filter(|name| names.iter().any(|known| known == name)).collect();
     let is_wanted = |number: &usize| {
         (files.is_empty() || files.contains(&craft.mutants[*number].file))
             && (!again || last.contains(&*names[*number]))
@@ -91,13 +91,16 @@ fn main() -> ExitCode {
     };
     let fates = lab.try_all();
     let fine = lab.report(&fates);
-    if files.is_empty() {
-        let left = fates.iter().filter(|(_, fate)| survives(**fate));
-        let left: String = left
-            .map(|(number, _)| lab.names[*number].clone() + "\n")
-            .collect();
-        std::fs::write(folder.join("survivors"), left).expect("a list can be written");
+    let mut left: BTreeSet<&str> = last;
+    for (number, fate) in &fates {
+        let name = &*lab.names[*number];
+        match survives(*fate) {
+            true => left.insert(name),
+            false => left.remove(name),
+        };
     }
+    let left: String = left.into_iter().map(|name| name.to_owned() + "\n").collect();
+    std::fs::write(folder.join("survivors"), left).expect("a list can be written");
     println!("{:.0?}", begin.elapsed());
     if fine {
         ExitCode::SUCCESS
