@@ -198,7 +198,7 @@ impl Lab {
                 continue;
             }
             fate = Fate::Survived;
-            let most = 10 + 20 * program.takes.as_secs();
+            let most = 10 + 5 * program.takes.as_secs();
             let status = run(&program.path, most)
                 .env("MUTANT", number.to_string())
                 .status();
