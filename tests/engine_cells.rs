@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use bench::{Bench, STATES, bench, bench_among, name, outcome, spec_for};
-use zinit::engine::proxy::{Prospect, prospect};
+use zinit::engine::proxy::prospect;
 use zinit::engine::spec::{Exec, Follow, Hook, Readiness, RestartPolicy};
 use zinit::engine::{
     Action, Command, ErrandId, Event, Exit, Failure, Fault, Goal, Report, Signal, SpawnError, Spec,

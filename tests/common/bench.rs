@@ -289,12 +289,17 @@ pub(crate) fn name(state: State) -> String {
     }
 }
 
+/// The answer that this action is, if it is one.
+pub(crate) fn reply(action: &Action) -> Option<&Outcome> {
+    if let Action::Reply { outcome, .. } = action {
+        return Some(outcome);
+    }
+    None
+}
+
 /// An answer in a word, if there is one among these actions.
 pub(crate) fn outcome(done: &[Action]) -> Option<String> {
-    let replies = done.iter().filter_map(|action| match action {
-        Action::Reply { outcome, .. } => Some(outcome),
-        _ => None,
-    });
+    let replies = done.iter().filter_map(reply);
     let words = replies.map(|outcome| match outcome {
         Outcome::Done => "done".to_owned(),
         Outcome::Not(verdict) => match verdict {
@@ -304,7 +309,12 @@ pub(crate) fn outcome(done: &[Action]) -> Option<String> {
             Verdict::Removed => "removed".to_owned(),
             Verdict::TimedOut => "late".to_owned(),
         },
-        other => format!("{other:?}"),
+        Outcome::Unknown
+        | Outcome::NotRunning
+        | Outcome::NoReload
+        | Outcome::ShuttingDown
+        | Outcome::Bulk { .. }
+        | Outcome::Reloaded { .. } => format!("{outcome:?}"),
     });
     let words: Vec<String> = words.collect();
     (!words.is_empty()).then(|| words.join(" "))

@@ -36,36 +36,31 @@ const LIBRARY: &str = "#![allow(warnings)]\npub mod engine;\npub mod mutant;\n";
 /// met go to that file.
 const MUTANT: &str = r#"
 use std::io::Write;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 const UNKNOWN: usize = usize::MAX;
 const MEET: usize = usize::MAX - 1;
 const NONE: usize = usize::MAX - 2;
 static CHOSEN: AtomicUsize = AtomicUsize::new(UNKNOWN);
-static MET: Mutex<Vec<bool>> = Mutex::new(Vec::new());
+static MET: [AtomicBool; 10_000] = [const { AtomicBool::new(false) }; 10_000];
 
 #[inline]
 pub fn on(number: usize) -> bool {
     let chosen = CHOSEN.load(Relaxed);
-    if chosen <= NONE { chosen == number } else { meet(number) }
+    if chosen <= NONE { chosen == number } else { first(number, chosen) }
 }
 
 #[cold]
-fn meet(number: usize) -> bool {
-    let told = std::env::var("MUTANT").ok().and_then(|told| told.parse().ok());
-    let Some(file) = std::env::var_os("MUTANTS_MET") else {
-        CHOSEN.store(told.unwrap_or(NONE), Relaxed);
-        return told == Some(number);
-    };
-    CHOSEN.store(MEET, Relaxed);
-    let mut met = MET.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    if met.len() <= number {
-        met.resize(number + 1, false);
+fn first(number: usize, chosen: usize) -> bool {
+    if chosen == UNKNOWN {
+        let told = std::env::var("MUTANT").ok().and_then(|told| told.parse().ok());
+        let is_list = std::env::var_os("MUTANTS_MET").is_some();
+        CHOSEN.store(if is_list { MEET } else { told.unwrap_or(NONE) }, Relaxed);
+        return on(number);
     }
-    if !met[number] {
-        met[number] = true;
-        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(file).unwrap();
+    if !MET[number].swap(true, Relaxed) {
+        let path = std::env::var_os("MUTANTS_MET").unwrap();
+        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
         file.write_all(format!("{number}\n").as_bytes()).unwrap();
     }
     false
