@@ -12,7 +12,7 @@ SEEDS ?= 100000
 EVENTS ?= 500
 DEPTH ?= 4
 
-# For how long `make fuzz` goes on, and with what.
+# For how long `make fuzz` and `make soak` go on, and what is fuzzed.
 MINUTES ?= 5
 TARGET ?= all
 
@@ -28,7 +28,7 @@ NETWORK ?= -netdev user,id=net -device virtio-net-pci,netdev=net,romfile=
 ROUNDS ?= 5
 COUNT ?= 500
 
-.PHONY: help build release demo check test test-vm test-old-client sim fuzz sweep budget soak golden bench
+.PHONY: help build release demo check test test-vm test-old-client sim fuzz sweep budget soak mutants golden bench
 .PHONY: bench-boot soak-boot image boot size man install dist clean need-cc need-musl need-lints need-mandoc
 .PHONY: need-daemons
 
@@ -81,6 +81,14 @@ sweep: need-cc ## have each system call of the server's fail once: ONLY=openat
 
 golden: need-cc ## play the stories of tests/golden; REWRITE=1 writes them anew
 	$(if $(REWRITE),REWRITE=1 )$(CARGO) test --test golden
+
+# Built into one program, below target/mutants; `CHANGED=1` takes the files that are not committed.
+MUTATED = $(if $(CHANGED),$(or $(shell git diff --name-only HEAD -- src/engine),none),$(FILE))
+mutants: need-cc ## break the engine in every small way; do tests notice? FILE=src/engine/care.rs
+	@if $(CARGO) fetch --quiet --locked --manifest-path tests/mutants/Cargo.toml; then \
+		$(CARGO) build --quiet --locked --manifest-path tests/mutants/Cargo.toml --target-dir target/mutants/tool \
+		&& target/mutants/tool/debug/mutants $(MUTATED); \
+	else echo "SKIPPED: what tests/mutants is made of can't be fetched from crates.io"; fi
 
 bench: need-cc ## measure speed and memory
 	$(CARGO) test --release --test bench --test bench_proxy -- --ignored --nocapture --test-threads=1

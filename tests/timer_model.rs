@@ -1,4 +1,6 @@
 //! The timer wheel against a sorted set: after every operation both must say the same.
+//!
+//! `OPERATIONS=` how many.
 
 #[path = "common/rng.rs"]
 mod rng;
@@ -8,7 +10,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use rng::Rng;
 use zinit::engine::{Time, TimerWheel};
 
-const OPERATIONS: usize = 2_000_000;
 const KEYS: usize = 300;
 
 /// What a wheel is meant to be.
@@ -67,7 +68,9 @@ fn the_wheel_is_a_sorted_set() {
     let (mut wheel, mut model) = (TimerWheel::default(), Model::default());
     let keys: Vec<usize> = (0..KEYS).collect();
     let mut now = 0u64;
-    for operation in 0..OPERATIONS {
+    let told = std::env::var("OPERATIONS").ok();
+    let operations = told.and_then(|told| told.parse().ok());
+    for operation in 0..operations.unwrap_or(2_000_000) {
         // From time to time a clock that begins anew: the others have come far.
         if operation % 100_000 == 0 {
             (wheel, model, now) = (TimerWheel::default(), Model::default(), 0);
