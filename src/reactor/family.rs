@@ -14,7 +14,6 @@ use crate::engine::spec::KillMode;
 use crate::engine::{ErrandId, Pid, ServiceId, Signal, Supervisor, Table, Time};
 use crate::sys::cgroup::Cgroups;
 use crate::sys::kill;
-use crate::sys::ledger::Entry;
 use crate::sys::process;
 use crate::sys::procfs::{self, Children, Stat};
 
@@ -48,6 +47,8 @@ pub(super) struct Families {
     orphans: Vec<Orphan>,
     /// Is `orphans` as of now?
     fresh: bool,
+    /// Did nobody of them end while they were looked at? Whoever does leaves us its children.
+    settled: bool,
     /// Services whose main process has ended, while something is left of them.
     sweeping: Vec<(ServiceId, Signal)>,
     /// When to look at them again.
@@ -124,6 +125,7 @@ impl Families {
             cgroups,
             orphans: Vec::new(),
             fresh: false,
+            settled: true,
             sweeping: Vec::new(),
             look: Time::ZERO,
             look_pause: FIRST_LOOK,
@@ -340,7 +342,9 @@ impl Families {
             self.cgroups.kill(&family.name);
         }
         for _ in 0..ROUNDS {
-            let found = self.members(all, service, main, mode);
+            let Some(found) = self.members(all, service, main, mode) else {
+                return true;
+            };
             let is_new = |stat: &&Stat| done.binary_search(&(stat.pid, stat.start)).is_err();
             let new: Vec<&Stat> = found.iter().filter(is_new).collect();
             if new.is_empty() {
@@ -478,36 +482,7 @@ impl Families {
         for orphan in &hidden {
             signal.map(|signal| kill::kill_child(orphan.pid, signal));
         }
-        living.is_empty() && hidden.is_empty()
-    }
-
-    /// Processes of an earlier server of the same socket, which was killed before it could stop
-    /// them: the main ones, and what `mode` says belongs to them.
-    pub(super) fn left_by_predecessor(
-        &self,
-        entries: &[Entry],
-        mode: impl Fn(&str) -> KillMode,
-    ) -> Vec<Stat> {
-        let is_left = |stat: &Stat| {
-            if entries.iter().any(|entry| entry.is(stat)) {
-                return true;
-            }
-            let leads = |entry: &&Entry| entry.pid.number() == stat.session && leads_still(entry);
-            let leader = entries.iter().find(leads);
-            let marked = || self.marked_service(stat.pid);
-            let name = leader.map(|entry| entry.name.clone()).or_else(marked);
-            name.is_some_and(|name| match mode(&name) {
-                KillMode::Tree => true,
-                KillMode::Group => leader.is_some_and(|main| main.pid.number() == stat.group),
-                KillMode::Main => false,
-            })
-        };
-        let above = procfs::ancestors();
-        let others = procfs::all_pids().filter(|pid| !above.contains(pid));
-        others
-            .filter_map(procfs::stat)
-            .filter(|stat| !stat.is_dead() && is_left(stat))
-            .collect()
+        self.settled && living.is_empty() && hidden.is_empty()
     }
 
     fn signal(&mut self, service: ServiceId, stat: &Stat, signal: Signal) {
@@ -528,14 +503,15 @@ impl Families {
         }
     }
 
-    /// The living processes of a service.
+    /// The living processes of a service; none if that can't be told, as they hand over from one to
+    /// the next faster than they are looked at.
     fn members(
         &mut self,
         all: &Supervisor,
         service: ServiceId,
         main: Option<Pid>,
         mode: KillMode,
-    ) -> Vec<Stat> {
+    ) -> Option<Vec<Stat>> {
         let mut roots = self.roots(all, service, main);
         for _ in 0..ROUNDS {
             let mut family = self.children.family(roots.clone());
@@ -551,7 +527,7 @@ impl Families {
                 family.extend(hidden);
             }
             if family.is_empty() {
-                break;
+                return self.settled.then(Vec::new);
             }
             let mut living: Vec<Stat> = family.into_iter().filter_map(procfs::stat).collect();
             living.retain(|stat| !stat.is_dead());
@@ -564,17 +540,17 @@ impl Families {
                     let groups = [session, other];
                     living.retain(|stat| groups.contains(&Some(stat.group)));
                 }
-                return living;
+                return Some(living);
             }
             // A root that died while it was looked at has left us its children.
             self.stale();
             let now = self.roots(all, service, main);
             if now == roots {
-                break;
+                return self.settled.then(Vec::new);
             }
             roots = now;
         }
-        Vec::new()
+        None
     }
 
     /// The main process of a service, if it lives, and its orphans.
@@ -589,14 +565,26 @@ impl Families {
             .collect()
     }
 
-    /// Brings `orphans` up to now. Each is looked at closely until it is sure whose it is.
+    /// Brings `orphans` up to now.
     fn take_stock(&mut self, all: &Supervisor) {
-        if self.fresh {
-            return;
+        for _ in 0..ROUNDS {
+            if self.fresh {
+                return;
+            }
+            self.settled = self.look_at_orphans(all);
+            self.fresh = self.settled;
+            self.children.refresh();
         }
+        self.fresh = true;
+    }
+
+    /// Each is looked at closely until it is sure whose it is. Says whether nobody has ended
+    /// meanwhile who was not known: its children may have come after the look.
+    fn look_at_orphans(&mut self, all: &Supervisor) -> bool {
         let mut own = self.children.own();
         own.retain(|pid| all.service_of(*pid).is_none());
         own.sort_unstable();
+        let mut settled = true;
         let mut orphans = Vec::with_capacity(own.len());
         for pid in own {
             let Some(stat) = procfs::stat(pid) else {
@@ -612,14 +600,18 @@ impl Families {
                 known.start == stat.start
                     && matches!(known.owner, Owner::Service(_) | Owner::Nobody)
             });
-            orphans.push(known.copied().unwrap_or_else(|| Orphan {
-                pid: stat.pid,
-                start: stat.start,
-                owner: self.attribute(all, &stat),
+            orphans.push(known.copied().unwrap_or_else(|| {
+                let owner = self.attribute(all, &stat);
+                settled &= owner != Owner::Ending && !(owner == Owner::Nobody && stat.is_dead());
+                Orphan {
+                    pid,
+                    start: stat.start,
+                    owner,
+                }
             }));
         }
         self.orphans = orphans;
-        self.fresh = true;
+        settled
     }
 
     fn orphan(&self, pid: Pid) -> Option<&Orphan> {
@@ -663,6 +655,7 @@ impl Families {
             None if stat.is_dead() => Owner::Nobody,
             None if !stat.has_memory => Owner::Ending,
             None if procfs::has_environment(stat.pid) => Owner::Nobody,
+            None if procfs::stat(stat.pid).is_none_or(|now| now.is_dead()) => Owner::Ending,
             None => Owner::Unsure,
         }
     }
@@ -675,17 +668,11 @@ impl Families {
             .map(|(service, _)| service)
     }
 
-    fn marked_service(&self, pid: Pid) -> Option<String> {
+    pub(super) fn marked_service(&self, pid: Pid) -> Option<String> {
         let value = procfs::environment_variable(pid, MARK)?;
         value.split(',').find_map(|mark| {
             let (server, name) = mark.split_once(':')?;
             (server == self.server).then(|| name.to_owned())
         })
     }
-}
-
-/// Is the session of that number still that of the process? It is if the process lives, and if it
-/// has ended nobody else has got its number.
-fn leads_still(entry: &Entry) -> bool {
-    procfs::stat(entry.pid).is_none_or(|stat| entry.is(&stat))
 }

@@ -20,6 +20,7 @@ mod hear;
 mod journal;
 mod keeper;
 mod launch;
+mod left;
 mod links;
 mod place;
 mod probes;
