@@ -1,7 +1,7 @@
 //! Errands of a service, and what their coming back means for its state: hooks above all. Probes and
 //! a reload are in `care.rs`.
 
-use super::service::Service;
+use super::service::{KILL_GRACE, Service};
 use super::spec::Hook;
 use super::state::{End, Failure, Fault, Force, Round, State};
 use super::{Action, Errand, ErrandId, Exit, Report, ServiceId, Time};
@@ -43,6 +43,18 @@ impl Service {
             | State::Backoff { .. }
             | State::Exited { .. }
             | State::Failed { .. } => {}
+        }
+    }
+
+    /// Its signal was only sent now: it has its time from now on.
+    pub(super) fn signalled(&mut self, now: Time) {
+        let polite = self.polite(now);
+        if let State::Stopping { force, kill_at, .. } = &mut self.state {
+            *kill_at = (*kill_at).max(match force {
+                Force::Hook => *kill_at,
+                Force::Polite => polite,
+                Force::Kill => now + KILL_GRACE,
+            });
         }
     }
 

@@ -267,6 +267,11 @@ pub enum Event {
         /// From now.
         by: Duration,
     },
+    /// A signal that this process was to be sent was only sent now; its time begins now.
+    Signalled {
+        /// The main process.
+        pid: Pid,
+    },
     /// This process says that it is well.
     Ping {
         /// The main process.
@@ -419,6 +424,7 @@ pub enum Action {
         service: ServiceId,
     },
     /// Send `signal` to the service's processes as its `kill_mode` says, the main one included.
+    /// If that can't be done soon, no `Deadline` is told before, and `Signalled` after it.
     KillTree {
         /// The service.
         service: ServiceId,

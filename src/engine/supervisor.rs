@@ -199,6 +199,11 @@ impl Supervisor {
                 self.said(pid, out, |s, _, _| s.extend(now, by));
                 service.inspect(|id| self.bound(now, *id, out));
             }
+            Event::Signalled { pid } => {
+                let service = self.service_of(pid);
+                self.said(pid, out, |s, _, _| s.signalled(now));
+                service.inspect(|id| self.bound(now, *id, out));
+            }
             Event::Ping { pid } => self.said(pid, out, |s, _, _| s.heard(now)),
             Event::Watch { pid, within } => self.said(pid, out, |s, _, _| s.watch(now, within)),
             Event::Trouble { pid } => {

@@ -170,12 +170,16 @@ impl Waiters {
         slot
     }
 
-    /// Puts somebody in a free place. Those who wait for the same service stand by place, so that
-    /// who waits says all there is to say.
+    /// Puts somebody in a free place. Those who wait for the same service stand in the order of
+    /// their tickets, so that who waits says all there is to say.
     fn seat(&mut self, slot: usize, waiter: Waiter) {
         for service in &waiter.pending {
+            let before = |known: &usize| {
+                let known = self.slots[*known].as_ref();
+                known.is_some_and(|known| known.ticket < waiter.ticket)
+            };
             let slots = self.by_service.or_default(*service);
-            slots.insert(slots.partition_point(|known| *known < slot), slot);
+            slots.insert(slots.partition_point(before), slot);
         }
         self.slots[slot] = Some(waiter);
     }

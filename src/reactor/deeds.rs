@@ -5,11 +5,14 @@ use std::io::IsTerminal;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::Reactor;
 use super::role::Role;
 use crate::engine::spec::Program;
-use crate::engine::{Errand, ErrandId, Event, Pid, ServiceId, Signal, SpawnError, Spec, Step};
+use crate::engine::{
+    Errand, ErrandId, Event, Pid, ServiceId, Signal, SpawnError, Spec, Step, Time,
+};
 use crate::sys::process::{self, Stdio};
 use crate::sys::{clock, kill, procfs};
 
@@ -23,6 +26,7 @@ pub(super) enum Deed {
         service: ServiceId,
         pid: Pid,
         signal: Signal,
+        asked: Time,
     },
     Errand {
         service: ServiceId,
@@ -31,7 +35,29 @@ pub(super) enum Deed {
     },
 }
 
+/// A signal that is sent later than that after it was asked for is told to the engine.
+const SOON: Duration = Duration::from_millis(10);
+
+impl Deed {
+    /// A kill goes before all others: the time of who is to end runs already.
+    pub(super) const fn is_kill(&self) -> bool {
+        match self {
+            Self::Kill { .. } => true,
+            Self::Spawn { .. } | Self::Errand { .. } => false,
+        }
+    }
+}
+
 impl Reactor {
+    /// Takes on one, behind those of its kind.
+    pub(super) fn take_on(&mut self, deed: Deed) {
+        if deed.is_kill() {
+            self.kills.push_back(deed);
+        } else {
+            self.deeds.push_back(deed);
+        }
+    }
+
     /// Does one.
     pub(super) fn accomplish(&mut self, deed: Deed) {
         match deed {
@@ -48,6 +74,7 @@ impl Reactor {
                 service,
                 pid,
                 signal,
+                asked,
             } => {
                 // The process may have ended, and its number be another's, while this was due.
                 let found = self.supervisor.service(service);
@@ -60,6 +87,9 @@ impl Reactor {
                     // A shell that talks to somebody takes a hang-up for an end, and nothing else.
                     if has_terminal && signal != Signal::KILL {
                         kill::kill_child(pid, Signal::HUP);
+                    }
+                    if clock::now().since(asked) > SOON {
+                        self.inbox.push_back(Event::Signalled { pid });
                     }
                 }
             }

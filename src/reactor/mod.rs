@@ -136,8 +136,9 @@ pub struct Reactor {
     /// What the engine was told last.
     recorder: Recorder,
     inbox: VecDeque<Event>,
-    /// Actions that take their time, in the order in which they came up.
+    /// Actions that take their time, in the order in which they came up; kills come first.
     deeds: VecDeque<Deed>,
+    kills: VecDeque<Deed>,
     /// How many of them this turn still may do.
     deeds_left: usize,
     runs: Runs,
@@ -283,6 +284,7 @@ impl Reactor {
             recorder: Recorder::default(),
             inbox: VecDeque::new(),
             deeds: VecDeque::new(),
+            kills: VecDeque::new(),
             deeds_left: DEEDS_ALONE,
             runs: Runs::new(slate, forward, is_machine, Rc::clone(&cgroups)),
             families,
@@ -367,6 +369,7 @@ impl Reactor {
             || self.more_connections
             || self.more_logged
             || self.proxies.is_busy()
+            || !self.kills.is_empty()
             || !self.deeds.is_empty();
         match self.poll.poll(events, busy.then_some(Duration::ZERO)) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
@@ -431,6 +434,8 @@ impl Reactor {
         // Facts come first: whoever was in time must not seem late. After a jump of time those of
         // meanwhile may not be among them, but they are by the next look.
         let is_jump = deadline.is_some_and(|at| self.looked.since(at) > JUMP);
+        // Nor is one late who was not even told to end.
+        late &= self.kills.is_empty();
         if late && is_jump && !self.looks_again {
             self.looks_again = true;
         } else if late {
@@ -486,7 +491,8 @@ impl Reactor {
             if self.deeds_left == 0 {
                 return;
             }
-            let Some(deed) = self.deeds.pop_front() else {
+            let next = self.kills.pop_front().or_else(|| self.deeds.pop_front());
+            let Some(deed) = next else {
                 return;
             };
             self.deeds_left -= 1;
@@ -496,16 +502,18 @@ impl Reactor {
 
     fn perform(&mut self, action: Action) {
         match action {
-            Action::Spawn { service } => self.deeds.push_back(Deed::Spawn { service }),
+            Action::Spawn { service } => self.take_on(Deed::Spawn { service }),
             Action::KillTree {
                 service,
                 pid,
                 signal,
             } => {
-                self.deeds.push_back(Deed::Kill {
+                let asked = clock::now();
+                self.take_on(Deed::Kill {
                     service,
                     pid,
                     signal,
+                    asked,
                 });
             }
             Action::Sweep { service, signal } => {
@@ -523,7 +531,7 @@ impl Reactor {
                 service,
                 errand,
                 what,
-            } => self.deeds.push_back(Deed::Errand {
+            } => self.take_on(Deed::Errand {
                 service,
                 errand,
                 what,

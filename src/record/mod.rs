@@ -131,6 +131,7 @@ fn weight(event: &Event) -> usize {
         | Event::ExecFailed { .. }
         | Event::Ready { .. }
         | Event::Extend { .. }
+        | Event::Signalled { .. }
         | Event::Ping { .. }
         | Event::Watch { .. }
         | Event::Trouble { .. }

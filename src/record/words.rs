@@ -380,6 +380,7 @@ words! {
         ExecFailed { pid, error },
         Ready { pid },
         Extend { pid, by },
+        Signalled { pid },
         Ping { pid },
         Watch { pid, within },
         Trouble { pid },

@@ -21,6 +21,7 @@ pub(crate) fn behaviour(traits: &[&str]) -> Behaviour {
         match key {
             "well" => behaviour = Behaviour::default(),
             "forks" => behaviour.fork_ms = number(value),
+            "signals" => behaviour.signal_ms = number(value),
             "exec-fails" => behaviour.spawning = Spawning::ExecFails,
             "fork-fails" => behaviour.spawning = Spawning::ForkFails,
             "hangs-in-exec" => behaviour.spawning = Spawning::HangsInExec,
@@ -72,6 +73,7 @@ pub(crate) fn traits(behaviour: &Behaviour) -> String {
     let counts = [
         ("forks", of.fork_ms, usual.fork_ms),
         ("exec", of.exec_ms, usual.exec_ms),
+        ("signals", of.signal_ms, usual.signal_ms),
         ("leaves", of.leftovers.into(), usual.leftovers.into()),
     ];
     for (key, count, _) in counts.iter().filter(|(_, count, usual)| count != usual) {

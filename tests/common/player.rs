@@ -634,6 +634,7 @@ impl Player {
         let mut behaviour = Behaviour {
             fork_ms: *rng.pick(&[0, 0, 0, 2]),
             exec_ms: *rng.pick(&[0, 1, 5, 30]),
+            signal_ms: *rng.pick(&[0, 0, 0, 0, 3, 300]),
             obeys_ms: Some(*rng.pick(&[0, 1, 10, 100])),
             dies_ms: Some(*rng.pick(&[0, 1, 10])),
             lives_ms: oneshot.then(|| *rng.pick(&[0, 5, 50])),

@@ -20,6 +20,9 @@ use super::world::{Nature, Role, Watch, World};
 /// The longest time that a stop may take before it is one by force, in histories at random.
 const LONGEST_STOP: Duration = Duration::from_secs(2);
 
+/// The longest time before a signal is sent.
+const LATEST_SIGNAL: Duration = Duration::from_millis(300);
+
 /// Then it is given up, after this time.
 const KILL_GRACE: Duration = Duration::from_secs(5);
 
@@ -108,6 +111,7 @@ impl Watch for Shadow {
             Event::Started { .. }
             | Event::Ready { .. }
             | Event::Extend { .. }
+            | Event::Signalled { .. }
             | Event::Ping { .. }
             | Event::Watch { .. }
             | Event::Trouble { .. }
@@ -128,7 +132,14 @@ impl Watch for Shadow {
             Action::KillTree {
                 service, signal, ..
             } => self.killed(world, *service, *signal),
-            Action::Changed { service, to, .. } => self.changed(world, *service, *to),
+            Action::Changed { service, from, to } => {
+                // Who can't be killed was at least tried to be.
+                let main = from.pid().and_then(|pid| world.processes.get(&pid));
+                let is_given_up = matches!(to, State::Failed { .. });
+                let was_killed = main.is_none_or(|main| main.killed);
+                assert!(!is_given_up || was_killed, "{service:?} was not killed");
+                self.changed(world, *service, *to);
+            }
             Action::Sweep { service, .. } => self.known(*service),
             Action::Removed { service, .. } => {
                 self.known(*service);
@@ -620,7 +631,7 @@ impl Shadow {
             // To the main process, to what it left behind, to what the hook left behind. A stop
             // that is under way may still be one by an earlier spec.
             let polite = service.spec().lifecycle.stop_timeout.max(LONGEST_STOP);
-            hooks + (polite + KILL_GRACE) * 3
+            hooks + (polite + KILL_GRACE + LATEST_SIGNAL) * 3
         });
         let longest: Duration = longest.sum();
         let longest = longest + LONGEST_STOP;

@@ -59,6 +59,8 @@ pub(crate) struct Behaviour {
     pub(crate) exit: Exit,
     /// From the stop signal to the end.
     pub(crate) obeys_ms: Option<u64>,
+    /// From the engine's wish to the signal.
+    pub(crate) signal_ms: u64,
     /// From SIGKILL to the end.
     pub(crate) dies_ms: Option<u64>,
     /// Processes it forks away, and how long they take to obey.
@@ -87,6 +89,7 @@ impl Default for Behaviour {
             lives_ms: None,
             exit: Exit::Code(0),
             obeys_ms: Some(5),
+            signal_ms: 0,
             dies_ms: Some(1),
             leftovers: 0,
             leftovers_obey_ms: Some(5),
@@ -115,7 +118,7 @@ pub(crate) struct Process {
     pub(crate) service: ServiceId,
     pub(crate) role: Role,
     behaviour: Behaviour,
-    killed: bool,
+    pub(crate) killed: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,6 +134,7 @@ pub(crate) enum Role {
 #[derive(Clone, Copy, Debug)]
 enum Due {
     Fork(ServiceId),
+    Signal(ServiceId, Pid, Signal),
     Exec(Pid),
     Death(Pid, Exit),
     Ready(Pid),
@@ -151,6 +155,8 @@ pub(crate) struct World {
     pub(crate) recorder: Option<Recorder>,
     nature: Nature,
     /// What is due at the same time comes in the order of its number.
+    /// Signals that are due.
+    signals_due: u32,
     agenda: BTreeMap<(Time, u64), Due>,
     last_number: u64,
     last_pid: i32,
@@ -199,7 +205,9 @@ impl World {
     pub(crate) fn run_until(&mut self, end: Time, watch: &mut impl Watch) {
         loop {
             let due = self.agenda.first_key_value().map(|((at, _), _)| *at);
-            let deadline = self.supervisor.next_deadline();
+            // Nobody is late who was not even told to end.
+            let is_behind = self.signals_due > 0;
+            let deadline = self.supervisor.next_deadline().filter(|_| !is_behind);
             let Some(next) = [due, deadline].into_iter().flatten().min() else {
                 break;
             };
@@ -263,6 +271,13 @@ impl World {
             return;
         };
         match due {
+            Due::Signal(service, pid, signal) => {
+                self.signals_due -= 1;
+                if self.supervisor.service_of(pid) == Some(service) {
+                    self.kill_tree(service, pid, signal);
+                    self.feed(Event::Signalled { pid }, watch);
+                }
+            }
             Due::Fork(service) => {
                 let event = self.spawn(service);
                 self.feed(event, watch);
@@ -321,14 +336,13 @@ impl World {
                 service,
                 pid,
                 signal,
-            } => {
-                let all = self.sweeps_tree(service);
-                let members = self.members(service);
-                members
-                    .into_iter()
-                    .filter(|member| *member == pid || all)
-                    .for_each(|member| self.signal(member, signal));
-            }
+            } => match self.behaviour(service).signal_ms {
+                0 => self.kill_tree(service, pid, signal),
+                ms => {
+                    self.signals_due += 1;
+                    self.later(ms, Due::Signal(service, pid, signal));
+                }
+            },
             Action::Sweep { service, signal } => self.sweep(service, signal, events),
             Action::Signal { pid, signal } => {
                 if signal == Signal::KILL || signal == Signal::TERM {
@@ -373,13 +387,22 @@ impl World {
     fn strike(&mut self, pid: Pid) {
         self.agenda.retain(|_, due| match due {
             Due::Exec(of) | Due::Death(of, _) | Due::Ready(of) | Due::Ping(of, _) => *of != pid,
-            Due::Fork(_) => true,
+            Due::Fork(_) | Due::Signal(..) => true,
         });
     }
 
     fn behaviour(&self, service: ServiceId) -> Behaviour {
         let name = self.name(service).expect("nothing is done for nobody");
         self.behaviours.get(name).copied().unwrap_or_default()
+    }
+
+    fn kill_tree(&mut self, service: ServiceId, pid: Pid, signal: Signal) {
+        let all = self.sweeps_tree(service);
+        let members = self.members(service);
+        members
+            .into_iter()
+            .filter(|member| *member == pid || all)
+            .for_each(|member| self.signal(member, signal));
     }
 
     fn set_out(&mut self, service: ServiceId, errand: ErrandId, what: Errand) {
