@@ -5,7 +5,7 @@ PREFIX ?= /usr/local
 TRIPLE := $(shell uname -m)-unknown-linux-musl
 BINARY := target/$(TRIPLE)/release/zinit
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
-MAN := man/zinit.8 man/zinit-init.8 man/zinit-service.5 man/zinit-rpc.7 man/zinit-migration.7
+MAN := man/zinit.8 man/zinit-init.8 man/zinit-service.5 man/zinit-rpc.7 man/zinit-migration.7 man/zinit-testing.7
 
 # For `make sim`: simulated histories, the events each is long, and how deep all small ones are.
 SEEDS ?= 100000
@@ -58,7 +58,7 @@ test-vm: release ## run the tests that boot a real kernel in QEMU
 	$(MAKE) image ARCH=x86_64
 	$(MAKE) image ARCH=aarch64
 	$(MAKE) image ARCH=x86_64 DEVICES=udev
-	ZINIT_STATIC=$(CURDIR)/$(BINARY) $(CARGO) test --test vm --test vm_life --test vm_system -- --ignored --test-threads=2
+	ZINIT_STATIC=$(CURDIR)/$(BINARY) $(CARGO) test --test vm --test vm_life --test vm_system --test vm_faults -- --ignored --test-threads=2
 
 # The client of zinit 0.3.9: its program, and one that calls its library.
 OLD := target/oldclient
@@ -134,7 +134,7 @@ install: $(BINARY) ## install program and manual pages: DESTDIR=, PREFIX=/usr/lo
 	ln -sf zinit $(DESTDIR)$(PREFIX)/bin/zinit-pid1
 	install -d $(addprefix $(DESTDIR)$(PREFIX)/share/man/man,5 7 8)
 	install -m 644 man/zinit-service.5 $(DESTDIR)$(PREFIX)/share/man/man5/
-	install -m 644 man/zinit-rpc.7 man/zinit-migration.7 $(DESTDIR)$(PREFIX)/share/man/man7/
+	install -m 644 man/zinit-rpc.7 man/zinit-migration.7 man/zinit-testing.7 $(DESTDIR)$(PREFIX)/share/man/man7/
 	install -m 644 man/zinit.8 man/zinit-init.8 $(DESTDIR)$(PREFIX)/share/man/man8/
 
 $(BINARY):

@@ -44,6 +44,8 @@
 //!   forked, started, exited;
 //! - the dead are looked at before they are taken (`waitid` with `WNOWAIT`), so that while the
 //!   engine decides, a process number and a session number mean what they meant;
+//! - facts come before deadlines, and signals to end before either: nobody is late who was in time,
+//!   or who was not even told;
 //! - nothing blocks: reads and writes come back at once, a turn gives each descriptor a bounded
 //!   share, and starts or signals a bounded number of processes. What is left over is taken up in
 //!   the next turn, before the loop sleeps, and clients are heard in between.
@@ -160,7 +162,15 @@
 //! server and the service), or by the pipe it writes to. Processes are identified by number and
 //! start time and signalled through a pidfd. One that left its session, wiped its environment and
 //! closed its output, before anybody looked at it, is known by the service's cgroup
-//! (`sys/cgroup.rs`); where there are none, it lives until the server ends.
+//! (`sys/cgroup.rs`); where there are none, it lives until the server ends. Where `/proc` shows
+//! nobody, a service is its process group; whom it hides is known by number and session.
+//!
+//! # When something runs out
+//!
+//! Sixteen descriptors are kept for looks at processes (`sys/limits.rs`): whoever can't be seen would
+//! be taken for gone. An allocation that fails is served from a reserve (`sys/reserve.rs`), and the
+//! loop gives back what it can spare. What can't be started for want of processes is tried again and
+//! never counted. A turn that fails is tried again before the server gives up (`reactor/mod.rs`).
 //!
 //! # Words
 //!
