@@ -907,7 +907,6 @@ mod owed {
 
     /// It never got a process, so it frees nothing: looked at again at once, it would run in circles.
     #[test]
-    #[ignore = "it is looked at again at once, and so without end"]
     fn an_obstructed_hook_before_the_start_waits() {
         let mut bench = bench("Preparing");
         let service = bench.id;
@@ -917,7 +916,6 @@ mod owed {
 
     /// A restart asked for while a run that ended by itself is cleared up is not lost.
     #[test]
-    #[ignore = "by policy it stays down, and the answer is that it failed or is done"]
     fn a_restart_during_an_end_brings_it_up() {
         for state in ["Falling", "Clearing", "Clearing by force", "Trailing"] {
             let never = |spec: &mut Spec| spec.lifecycle.restart = RestartPolicy::Never;
@@ -939,7 +937,6 @@ mod owed {
     /// Who has to go for a reason of its own while all is stopped keeps to the time for all, and is
     /// killed when that is hurried.
     #[test]
-    #[ignore = "its own word has no bound, and no deadline is hurried"]
     fn who_falls_in_a_shutdown_keeps_to_it() {
         let mut above = Spec::new("above", Exec::Line("above".to_owned()));
         above.links.requires = vec!["it".into()];
@@ -983,7 +980,6 @@ mod owed {
 
     /// By its new definition it is ready when its program runs, and that runs.
     #[test]
-    #[ignore = "its word is passed over, and it fails by the start timeout"]
     fn a_new_definition_of_readiness_counts_while_it_starts() {
         let mut bench = bench("Starting");
         bench.command(Command::Put {
@@ -997,7 +993,6 @@ mod owed {
 
     /// Before it is up it is probed only if that makes it ready.
     #[test]
-    #[ignore = "a new definition has it probed at once"]
     fn a_new_definition_of_probes_counts_when_it_is_up() {
         let mut bench = bench("Starting");
         let mut probed = spec_for("Starting");
@@ -1018,7 +1013,6 @@ mod owed {
 
     /// A start asked for runs what is done once more, and so needs what that requires.
     #[test]
-    #[ignore = "only the service itself is started"]
     fn what_is_done_and_started_again_starts_what_it_needs() {
         let wants = |spec: &mut Spec| spec.links.wants = vec!["along".into()];
         let along = Spec::new("along", Exec::Line("along".to_owned()));

@@ -162,8 +162,26 @@ impl Service {
             let service = id;
             out.push(Action::Recall { service, errand });
         }
-        self.probing_begins(now);
+        let is_up = matches!(self.state, State::Running { .. });
+        if is_up || self.spec.readiness == Readiness::Health {
+            self.probing_begins(now);
+        } else {
+            self.care.probe_at = None;
+        }
         self.heard(now);
+        if self.is_ready_at_once() {
+            self.ready(now, id, out);
+        }
+    }
+
+    /// Is it ready when its program runs?
+    pub(super) fn is_ready_at_once(&self) -> bool {
+        let at_once = match self.spec.readiness {
+            Readiness::Spawn | Readiness::Exit => true,
+            Readiness::Health => self.spec.health.is_none(),
+            Readiness::Notify | Readiness::Fd(_) | Readiness::Log(_) => false,
+        };
+        at_once || self.spec.is_oneshot()
     }
 
     /// It was heard of: from now on it may be silent for its time again.

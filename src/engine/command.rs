@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::graph::LinkKind;
 use super::service::Service;
 use super::spec::{Class, Status};
-use super::state::{State, Want};
+use super::state::{End, State, Want};
 use super::supervisor::{Key, Supervisor};
 use super::table::set;
 use super::waiter::Goal;
@@ -181,8 +181,11 @@ impl Supervisor {
             else {
                 continue;
             };
-            let on_its_way = service.is_on_its_way();
-            self.change(id, out, |service, _| service.rouse(root && explicit));
+            // One that is done and asked for is run once more, with what it needs.
+            let is_asked = root && explicit;
+            let is_done = matches!(service.state, State::Exited { .. });
+            let on_its_way = service.is_on_its_way() && !(is_asked && is_done);
+            self.change(id, out, |service, _| service.rouse(is_asked));
             if deps && !on_its_way {
                 let pulls = |kind| matches!(kind, LinkKind::Requires | LinkKind::Wants);
                 let links = self.graph.links(id).iter().filter(|link| pulls(link.kind));
@@ -228,16 +231,18 @@ impl Supervisor {
         let Some(service) = self.service(id) else {
             return;
         };
+        // One that goes down by itself comes up again, whatever its policy says of that.
         let up = match service.state {
             State::Preparing { .. }
             | State::Forking
             | State::Spawning { .. }
             | State::Starting { .. }
             | State::Running { .. } => true,
-            State::Stopping { .. }
-            | State::Clearing { .. }
-            | State::Trailing { .. }
-            | State::Inactive
+            State::Stopping { failure, .. } => failure.is_some(),
+            State::Clearing { end, .. } | State::Trailing { end, .. } => {
+                !matches!(end, End::Asked(_))
+            }
+            State::Inactive
             | State::Blocked { .. }
             | State::Backoff { .. }
             | State::Exited { .. }

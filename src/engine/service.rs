@@ -300,12 +300,7 @@ impl Service {
                     fail_at,
                 };
                 self.care_begins(now);
-                let at_once = match self.spec.readiness {
-                    Readiness::Spawn | Readiness::Exit => true,
-                    Readiness::Health => self.spec.health.is_none(),
-                    Readiness::Notify | Readiness::Fd(_) | Readiness::Log(_) => false,
-                };
-                if at_once || self.spec.is_oneshot() {
+                if self.is_ready_at_once() {
                     self.ready(now, id, out);
                 }
                 Ok(())

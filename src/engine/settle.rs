@@ -91,7 +91,8 @@ impl Supervisor {
         self.active -= usize::from(from.is_active());
         self.note(id);
         // What never got a process frees nothing outside either.
-        if from.is_active() && from != State::Forking && !to.is_active() {
+        let had_process = from != State::Forking && !to.is_obstructed();
+        if from.is_active() && had_process && !to.is_active() {
             let look_again: fn(&mut Service, &mut Vec<Action>) = |service, _| service.look_again();
             for other in std::mem::take(&mut self.obstructed) {
                 self.change(other, out, look_again);

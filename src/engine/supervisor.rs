@@ -207,9 +207,14 @@ impl Supervisor {
             Event::Ping { pid } => self.said(pid, out, |s, _, _| s.heard(now)),
             Event::Watch { pid, within } => self.said(pid, out, |s, _, _| s.watch(now, within)),
             Event::Trouble { pid } => {
+                let service = self.service_of(pid);
                 self.said(pid, out, |s, id, out| {
                     s.fall(now, Failure::Trouble, id, out);
                 });
+                if let Some(id) = service {
+                    self.hurry(now, id, out);
+                    self.bound(now, id, out);
+                }
             }
             Event::Handover { pid, to } => {
                 if self.service_of(to).is_none() {
@@ -345,6 +350,7 @@ impl Supervisor {
                         continue;
                     };
                     self.change(id, out, |service, out| service.care_due(now, id, out));
+                    self.hurry(now, id, out);
                     self.bound(now, id, out);
                 }
                 Key::Service(index) => {
@@ -360,6 +366,7 @@ impl Supervisor {
                         self.fact(id, out, |service, out| {
                             service.deadline_passed(now, id, out)
                         });
+                        self.hurry(now, id, out);
                         self.bound(now, id, out);
                     }
                 }
@@ -427,6 +434,7 @@ impl Supervisor {
         self.claim_ports(id, false);
         let face = self.service(id).map(Service::face);
         self.spread(id, face, None);
+        let mut is_other_care = false;
         if let Some(service) = self.service_mut(id) {
             let awaited = service.awaits_call();
             let before = std::mem::replace(&mut service.spec, Rc::clone(spec));
@@ -437,12 +445,14 @@ impl Supervisor {
                     awaits,
                 });
             }
-            let cares = |spec: &Spec| (spec.health.clone(), spec.watchdog);
-            if cares(&before) != cares(spec) {
-                self.change(id, out, |service, out| service.care_changes(now, id, out));
-            }
+            let cares = |spec: &Spec| (spec.health.clone(), spec.watchdog, spec.readiness.clone());
+            is_other_care = cares(&before) != cares(spec);
         }
         self.place(id, spec);
+        // It may be up by that, which is for its neighbours to see.
+        if is_other_care {
+            self.change(id, out, |service, out| service.care_changes(now, id, out));
+        }
     }
 
     /// Links a service to the others, and shows it to them.
