@@ -56,7 +56,7 @@ fn init(options: InitOptions) -> ExitCode {
 }
 
 fn serve(options: ServerOptions) -> ExitCode {
-    sys::process::close_inherited();
+    sys::descriptors::close_inherited();
     start_log(&options.log_level, None);
     let dirs = config::Dirs {
         system: options.system_dir.map(absolute),

@@ -351,6 +351,10 @@ fn a_server_that_gets_no_more_memory_lives_on_what_it_has() {
     sandbox.start();
     sandbox.await_running("steady");
     let steady = sandbox.pid("steady");
+    let last = "line 20000 of a long output";
+    for number in 0..20 {
+        sandbox.wait_output(&format!("loud{number}"), last);
+    }
     let status = fs::read_to_string(format!("/proc/{}/status", sandbox.server_pid())).unwrap();
     let size = status.lines().find_map(|line| line.strip_prefix("VmSize:"));
     let size = size.unwrap().split_whitespace().next().unwrap();
@@ -379,7 +383,6 @@ fn a_server_that_gets_no_more_memory_lives_on_what_it_has() {
         sandbox.done("service.restart", "loud0");
     }
     for number in 0..20 {
-        let last = "line 20000 of a long output";
         sandbox.wait_output(&format!("loud{number}"), last);
     }
     wait_log(&sandbox, "there is no more memory");
@@ -525,10 +528,7 @@ fn services_start_though_there_is_no_room_beside_the_socket() {
         assert!(answer.is_ok(), "s{number}: {answer:?}\n{}", sandbox.log());
     };
     (0..60).for_each(|number| start(&mut control, number));
-    wait_log(
-        &sandbox,
-        "the ledger beside the socket: No space left on device",
-    );
+    wait_log(&sandbox, "sock.lock: No space left on device");
     fs::remove_file(place.join("ballast")).unwrap();
     let params = json!({"name": "s59", "wait": true});
     control.ask("service.restart", params).unwrap();

@@ -20,7 +20,7 @@ use crate::config::{Dirs, KernelLine};
 use crate::engine::Pid;
 use crate::reactor::{Container, Ending, Machine, Options as Reacting, Reactor, Role};
 use crate::sys::machine::Verb;
-use crate::sys::{clock, console, crash, machine, mount, process, seed, signals};
+use crate::sys::{clock, console, crash, descriptors, machine, mount, process, seed, signals};
 
 /// How PID 1 is to run.
 #[derive(Clone, Debug)]
@@ -97,7 +97,7 @@ fn run_container(options: Options, start_log: StartLog) -> ExitCode {
         process::give_up_terminal();
     }
     signals::hold();
-    process::close_inherited();
+    descriptors::close_inherited();
     start_log(options.log_level.as_deref().unwrap_or("warn"), None);
     if std::process::id() != 1 {
         log::info!("not process 1: orphans of services are adopted, others are not");

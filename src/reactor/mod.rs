@@ -77,6 +77,7 @@ use crate::rpc::{self, Form};
 use crate::sys::cgroup::Cgroups;
 use crate::sys::clock::{self, Alarm};
 use crate::sys::console::Console;
+use crate::sys::descriptors;
 use crate::sys::limits::OpenFiles;
 use crate::sys::notify::Datagrams;
 use crate::sys::process::{self, Slate};
@@ -198,7 +199,7 @@ impl Reactor {
     /// # Errors
     /// With one sentence, if the server can't work here.
     pub fn new(options: Options) -> io::Result<Self> {
-        process::open_standard_descriptors();
+        descriptors::open_standard_descriptors();
         reserve::hold();
         let listens = match options.role {
             Role::Server => Listens::Server,

@@ -25,14 +25,18 @@ use std::rc::Rc;
 pub use self::declare::{read_spec, spec_line};
 pub use self::trace::{Shown, Trace};
 use self::words::{Misread, Reader, Words, Writer};
+use crate::engine::spec::Exec;
 use crate::engine::{Action, Command, Event, Snapshot, Spec, Supervisor, Time};
 
 /// What is kept: the last events, at least so many and at most twice as many. With more services
 /// than that it is as many as there are services, so that keeping them costs next to nothing.
 const LEAST_EVENTS: usize = 512;
 
-/// So many specs of a reload weigh as much as an event.
-const SPECS_AN_EVENT: usize = 4;
+/// So many names weigh as much as an event.
+const NAMES_AN_EVENT: usize = 4;
+
+/// And so many bytes of a definition.
+const BYTES_AN_EVENT: usize = 256;
 
 /// Keeps what the engine was told last.
 #[derive(Clone, Debug)]
@@ -77,8 +81,9 @@ impl Recorder {
             self.newer.events.clear();
             self.room = self.least.max(self.newer.base.services.len());
         }
-        self.room = self.room.saturating_sub(weight(event));
-        self.newer.events.push((now, event.clone()));
+        let (event, weight) = kept(all, event);
+        self.room = self.room.saturating_sub(weight);
+        self.newer.events.push((now, event));
     }
 
     /// All of it, as a text that replays it. `all` is the engine as it is now; if the text would
@@ -112,37 +117,58 @@ impl Recorder {
     }
 }
 
-fn weight(event: &Event) -> usize {
-    let specs = match event {
-        Event::Command {
-            command: Command::Reload { specs, keep, .. },
-            ..
-        } => specs.len() + keep.len(),
-        Event::Command {
-            command: Command::Boot { services },
-            ..
-        } => services.len(),
-        Event::Command { .. }
-        | Event::HungUp { .. }
-        | Event::Forked { .. }
-        | Event::ForkFailed { .. }
-        | Event::Obstructed { .. }
-        | Event::Started { .. }
-        | Event::ExecFailed { .. }
-        | Event::Ready { .. }
-        | Event::Extend { .. }
-        | Event::Signalled { .. }
-        | Event::Ping { .. }
-        | Event::Watch { .. }
-        | Event::Trouble { .. }
-        | Event::Handover { .. }
-        | Event::Returned { .. }
-        | Event::Exited { .. }
-        | Event::Cleared { .. }
-        | Event::Called { .. }
-        | Event::Deadline => 0,
+/// The event as it is kept, and what it weighs. A definition that the engine has already is the
+/// engine's; another one weighs what it holds, so that no number of large ones is kept.
+fn kept(all: &Supervisor, event: &Event) -> (Event, usize) {
+    let mut event = event.clone();
+    let mut weight = 1;
+    if let Event::Command { command, .. } = &mut event {
+        let specs = match command {
+            Command::Reload { specs, keep, .. } => {
+                weight += (specs.len() + keep.len()) / NAMES_AN_EVENT;
+                specs.as_mut_slice()
+            }
+            Command::Put { spec } => std::slice::from_mut(spec),
+            Command::Boot { services } => {
+                weight += services.len() / NAMES_AN_EVENT;
+                &mut []
+            }
+            Command::Start { .. }
+            | Command::Stop { .. }
+            | Command::Restart { .. }
+            | Command::Signal { .. }
+            | Command::Refresh { .. }
+            | Command::Wait { .. }
+            | Command::Remove { .. }
+            | Command::StartAll
+            | Command::StopAll
+            | Command::RemoveAll
+            | Command::Shutdown { .. } => &mut [],
+        };
+        for spec in specs {
+            let known = all.find(&spec.name).and_then(|id| all.service(id));
+            match known.filter(|known| known.spec() == spec) {
+                Some(known) => *spec = Rc::clone(known.spec()),
+                None => weight += 1 + held_bytes(spec) / BYTES_AN_EVENT,
+            }
+        }
+    }
+    (event, weight)
+}
+
+/// Most of the bytes of a definition: its program's line and environment.
+fn held_bytes(spec: &Spec) -> usize {
+    let Some(program) = spec.program() else {
+        return 0;
     };
-    1 + specs / SPECS_AN_EVENT
+    let exec: usize = match &program.exec {
+        Exec::Line(line) => line.len(),
+        Exec::Words(words) => words.iter().map(String::len).sum(),
+    };
+    let env = program.env.iter();
+    exec + env
+        .map(|(key, value)| key.len() + value.len())
+        .sum::<usize>()
 }
 
 /// Replays a text and writes it anew. If what was done is not what would be done now, the two texts

@@ -56,8 +56,7 @@ impl OpenFiles {
             return Ok(Self { soft, hard, most });
         }
         // Without the right to do so the server goes on with what it has.
-        let has_room = hard > 4 * RESERVE;
-        let most = if has_room { hard - RESERVE } else { hard };
+        let most = hard - RESERVE.min(hard / 8);
         let _ = setrlimit(Resource::RLIMIT_NOFILE, most, hard);
         Ok(Self { soft, hard, most })
     }

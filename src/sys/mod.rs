@@ -5,6 +5,7 @@ pub mod cgroup;
 pub mod clock;
 pub mod console;
 pub mod crash;
+pub mod descriptors;
 pub mod identity;
 pub mod kill;
 pub mod ledger;

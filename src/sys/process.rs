@@ -21,6 +21,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, chdir, dup2_stderr, dup2_stdin, dup2_stdout, fork, setsid};
 
 use super::cgroup::Cgroup;
+use super::descriptors;
 use super::identity::{self, Who};
 use super::limits::OpenFiles;
 use super::pipe::{Input, Reader, pipe};
@@ -326,7 +327,7 @@ fn close_servers(launch: &Launch, slate: &Slate, ends: &Ends<'_>) {
     let cgroup = launch.cgroup().map(|cgroup| cgroup.directory.as_raw_fd());
     let output = ends.output.into_iter().flatten().map(AsRawFd::as_raw_fd);
     let own = [slate.null.as_raw_fd(), ends.exec.as_raw_fd()];
-    close_all_but(
+    descriptors::close_all_but(
         own.into_iter()
             .chain(passed)
             .chain(cgroup)
@@ -537,7 +538,7 @@ pub fn become_helper(descriptor: &OwnedFd, name: &CStr) {
     if let Ok(null) = File::options().read(true).write(true).open("/dev/null") {
         let _ = (dup2_stdin(&null), dup2_stdout(&null), dup2_stderr(&null));
     }
-    close_all_but(vec![descriptor.as_raw_fd()]);
+    descriptors::close_all_but(vec![descriptor.as_raw_fd()]);
 }
 
 /// Has a child do something that might never come back, such as to look at a file on a dead
@@ -639,68 +640,4 @@ pub fn has_child_in(group: Pid) -> bool {
 pub fn adopt_orphans() -> nix::Result<()> {
     // SAFETY: this prctl takes plain numbers.
     nix::Error::result(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }).map(drop)
-}
-
-/// Closes whatever descriptors the server was started with, but 0, 1 and 2: services shall not
-/// inherit what nobody meant for them. Called first thing in the server, when it has opened nothing.
-pub fn close_inherited() {
-    close_all_but(Vec::new());
-}
-
-/// Closes all descriptors but 0, 1, 2 and these (`close_range(2)`, Linux 5.9).
-fn close_all_but(mut kept: Vec<RawFd>) {
-    kept.push(2);
-    kept.retain(|number| *number >= 2);
-    kept.sort_unstable();
-    kept.dedup();
-    let close = |first: RawFd, last: libc::c_uint| {
-        // SAFETY: close_range takes plain numbers; nothing uses what it closes.
-        first.unsigned_abs() > last
-            || unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } == 0
-    };
-    let nexts = kept.iter().skip(1).map(|next| next.unsigned_abs() - 1);
-    let lasts = nexts.chain([libc::c_uint::MAX]);
-    if kept
-        .iter()
-        .zip(lasts)
-        .all(|(before, last)| close(before + 1, last))
-    {
-        return;
-    }
-    let open = std::fs::read_dir("/proc/self/fd")
-        .into_iter()
-        .flatten()
-        .flatten();
-    let numbers: Vec<RawFd> = open
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .collect();
-    let is_closed = |number: &RawFd| *number > 2 && kept.binary_search(number).is_err();
-    for number in numbers.into_iter().filter(is_closed) {
-        // SAFETY: as above; the directory's own descriptor is closed already and gives EBADF.
-        unsafe { libc::close(number) };
-    }
-}
-
-/// Makes sure that 0, 1 and 2 are open, so that no pipe of ours becomes one of them.
-pub fn open_standard_descriptors() {
-    loop {
-        let Ok(null) = std::fs::File::options()
-            .read(true)
-            .write(true)
-            .open("/dev/null")
-        else {
-            return;
-        };
-        if null.as_raw_fd() > 2 {
-            return;
-        }
-        std::mem::forget(null);
-    }
-}
-
-/// A descriptor by number, if it is open.
-#[must_use]
-pub fn borrow_stderr() -> BorrowedFd<'static> {
-    // SAFETY: descriptor 2 is open for the whole life of the server.
-    unsafe { BorrowedFd::borrow_raw(2) }
 }

@@ -11,7 +11,11 @@ use nix::libc;
 const PIECE_BYTES: usize = 1 << 20;
 
 /// The pieces: the longest request takes about half of them for a moment.
-static PIECES: [AtomicPtr<libc::c_void>; 16] = [const { AtomicPtr::new(ptr::null_mut()) }; 16];
+static PIECES: [AtomicPtr<libc::c_void>; 32] = [const { AtomicPtr::new(ptr::null_mut()) }; 32];
+
+/// So many of them are memory that could be used. A kernel that gives out no more than there is
+/// (`vm.overcommit_memory`) counts only those; the others are address space.
+const MEMORY_PIECES: usize = 2;
 
 static TOUCHED: AtomicBool = AtomicBool::new(false);
 
@@ -22,10 +26,15 @@ pub struct Allocator;
 /// Holds back as much as there is, and it should. False if that is not half of it.
 pub fn hold() -> bool {
     TOUCHED.store(false, Ordering::Relaxed);
-    let access = libc::PROT_READ | libc::PROT_WRITE;
+    let memory = libc::PROT_READ | libc::PROT_WRITE;
     let kind = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
     for (count, piece) in PIECES.iter().enumerate() {
         if piece.load(Ordering::Relaxed).is_null() {
+            let access = if count < MEMORY_PIECES {
+                memory
+            } else {
+                libc::PROT_NONE
+            };
             // SAFETY: a new mapping, wherever the kernel has room for it.
             let new = unsafe { libc::mmap(ptr::null_mut(), PIECE_BYTES, access, kind, -1, 0) };
             if new == libc::MAP_FAILED {
