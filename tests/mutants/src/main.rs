@@ -70,7 +70,10 @@ fn main() -> ExitCode {
     let files: Vec<String> = std::env::args().skip(1).collect();
     let again = std::env::var("AGAIN").is_ok_and(|again| !again.is_empty());
     let last = std::fs::read_to_string(folder.join("survivors")).unwrap_or_default();
-    let last: BTreeSet<&str> = last.lines().filter(|name| names.iter().any(|known| known == name)).collect();
+    let last: BTreeSet<&str> = last
+        .lines()
+        .filter(|name| names.iter().any(|known| known == name))
+        .collect();
     let is_wanted = |number: &usize| {
         (files.is_empty() || files.contains(&craft.mutants[*number].file))
             && (!again || last.contains(&*names[*number]))
@@ -99,7 +102,10 @@ fn main() -> ExitCode {
             false => left.remove(name),
         };
     }
-    let left: String = left.into_iter().map(|name| name.to_owned() + "\n").collect();
+    let left: String = left
+        .into_iter()
+        .map(|name| name.to_owned() + "\n")
+        .collect();
     std::fs::write(folder.join("survivors"), left).expect("a list can be written");
     println!("{:.0?}", begin.elapsed());
     if fine {
