@@ -133,7 +133,7 @@ fn run(program: &Path, seconds: u64) -> Command {
             "--skip",
             "a_chain_of_a_hundred_thousand",
         ])
-        .env("SEEDS", std::env::var("SEEDS").unwrap_or("150".to_owned()))
+        .env("SEEDS", std::env::var("SEEDS").unwrap_or("60".to_owned()))
         .env("OPERATIONS", "100000")
         .env("RUST_BACKTRACE", "0")
         .stdin(Stdio::null())
