@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bench::{Bench, STATES, bench, bench_among, name, outcome, spec_for};
 use zinit::engine::proxy::prospect;
-use zinit::engine::spec::{Exec, Follow, Hook, Readiness, RestartPolicy};
+use zinit::engine::spec::{Exec, Follow, Hook, Kind, Readiness, RestartPolicy};
 use zinit::engine::{
     Action, Command, ErrandId, Event, Exit, Failure, Fault, Goal, Report, Signal, SpawnError, Spec,
     State, Step, Ticket, Want,
@@ -843,6 +843,34 @@ fn a_shutdown_refuses_starts_alone() {
         );
         assert!(bench.all.is_at_rest(), "{command:?}");
     }
+}
+
+/// Goals of one that awaits a call, that waits to go down and up, or is to be run again.
+#[test]
+fn goals_are_decided_by_wants_too() {
+    let answer = |bench: &mut Bench, goal| {
+        let service = bench.id;
+        bench.command(Command::Wait { service, goal });
+        outcome(&bench.done).unwrap_or("-".to_owned())
+    };
+    let activated = |spec: &mut Spec| {
+        if let Kind::Program(program) = &mut spec.kind {
+            program.sockets.activation = true;
+        }
+    };
+    let mut bench = bench_among("Inactive", activated, Vec::new());
+    bench.command(Command::StartAll);
+    assert_eq!(bench.service().want(), Want::Call);
+    assert_eq!(answer(&mut bench, Goal::Start), "superseded");
+    assert_eq!(answer(&mut bench, Goal::Stop), "done");
+    let mut bench = bench_among("Forking", |_| {}, Vec::new());
+    let service = bench.id;
+    bench.command(Command::Restart { service });
+    assert_eq!(answer(&mut bench, Goal::Stop), "superseded");
+    let always = |spec: &mut Spec| spec.lifecycle.restart = RestartPolicy::Always;
+    let mut bench = bench_among("Exited", always, Vec::new());
+    assert_eq!(name(bench.state()), "Backoff");
+    assert_eq!(answer(&mut bench, Goal::Start), "done");
 }
 
 /// A turn may come late: what was due first has changed what was due after it.

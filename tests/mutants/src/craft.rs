@@ -15,7 +15,14 @@ use crate::weave::{Weave, Woven};
 const OWN: &str = "zinit";
 
 /// Tests that need nothing but the engine, the quickest first.
-pub(crate) const TESTS: &[&str] = &["golden", "engine_cells", "timer_model", OWN, "engine_model", "simulation"];
+pub(crate) const TESTS: &[&str] = &[
+    "golden",
+    "engine_cells",
+    "timer_model",
+    OWN,
+    "engine_model",
+    "simulation",
+];
 
 const MANIFEST: &str = r#"[package]
 name = "zinit"
