@@ -306,10 +306,9 @@ impl Supervisor {
             let Some(id) = self.find(&name) else {
                 let id = self.insert(spec);
                 let required = self.graph.back(id).any(|(kind, other)| {
-                    kind == LinkKind::Requires
-                        && self
-                            .service(other)
-                            .is_some_and(|other| other.want == Want::Up)
+                    let other = self.service(other);
+                    let want = other.map_or(Want::Down, |other| other.want);
+                    kind == LinkKind::Requires && matches!(want, Want::Up | Want::Cycle)
                 });
                 let wanted = start && spec.status == Status::Start;
                 if required {

@@ -51,7 +51,7 @@ fn root() -> &'static str {
 
 /// Is `/proc` that of another process namespace? One that is not mounted yet is not.
 fn is_foreign() -> bool {
-    match fs::read_link("/proc/self") {
+    match with_reserve(|| fs::read_link("/proc/self")) {
         Ok(own) => own.as_os_str() != std::process::id().to_string().as_str(),
         Err(_) => fs::symlink_metadata("/proc/self").is_ok(),
     }
