@@ -1,6 +1,8 @@
 //! What goes wrong around the server: loud services, readers that do not read, files that make no
 //! sense, disks that are full, machines that are out of something.
 
+#[path = "common/plight.rs"]
+mod plight;
 #[path = "common/sandbox.rs"]
 mod sandbox;
 
@@ -9,6 +11,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
+use plight::{is_root, works};
 use sandbox::{Sandbox, is_alive, quoted, wait_until};
 use serde_json::{Value, json};
 
@@ -21,21 +24,6 @@ fn memory(sandbox: &Sandbox) -> u64 {
     let line = status.lines().find(|line| line.starts_with("VmRSS:"));
     let kib = line.unwrap().split_ascii_whitespace().nth(1).unwrap();
     kib.parse().unwrap()
-}
-
-fn is_root() -> bool {
-    nix::unistd::geteuid().is_root()
-}
-
-/// Can this command be run here, for what it does to the machine?
-fn works(command: &[&str]) -> bool {
-    let run = Command::new(command[0])
-        .args(&command[1..])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
-    run.is_ok_and(|status| status.success())
 }
 
 // Output.

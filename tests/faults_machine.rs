@@ -4,6 +4,8 @@
 
 #[path = "common/dial.rs"]
 mod dial;
+#[path = "common/plight.rs"]
+mod plight;
 #[path = "common/puppet.rs"]
 mod puppet;
 #[path = "common/sandbox.rs"]
@@ -17,25 +19,11 @@ use std::process::{Command, Stdio};
 
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::signal::Signal;
+use plight::{is_root, works};
 use sandbox::{Connection, Sandbox, is_alive, quoted, signal, wait_until};
 use serde_json::{Value, json};
 
 const WAITS: &str = "exec = [\"sleep\", \"1000\"]";
-
-fn is_root() -> bool {
-    nix::unistd::geteuid().is_root()
-}
-
-/// Can this command be run here, for what it does to the machine?
-fn works(command: &[&str]) -> bool {
-    let run = Command::new(command[0])
-        .args(&command[1..])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
-    run.is_ok_and(|status| status.success())
-}
 
 /// Sets a limit of the running server's, as `prlimit(1)` says it.
 fn limit(sandbox: &Sandbox, what: &str) -> bool {

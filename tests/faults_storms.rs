@@ -11,13 +11,9 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
-use plight::{Guarded, NO_CGROUPS, assert_idle, in_mounts, nap, works};
+use plight::{Guarded, NO_CGROUPS, assert_idle, in_mounts, is_root, nap, works};
 use sandbox::{Sandbox, is_alive, python, quoted, signal, stat_field, wait_until};
 use serde_json::{Value, json};
-
-fn is_root() -> bool {
-    nix::unistd::geteuid().is_root()
-}
 
 // Bombs.
 

@@ -25,6 +25,7 @@ use std::time::Instant;
 use player::{Mood, Player};
 use shrink::{End, as_story, quietly, shrink};
 use story::Line;
+use world::World;
 use zinit::record::{Recorder, replay};
 
 fn setting(name: &str) -> Option<u64> {
@@ -83,7 +84,30 @@ fn a_kind_world_comes_up() {
 }
 
 /// What an engine remembers is all there is: one made from it, by way of a text, goes on as the
-/// first does, from any moment on.
+/// first does.
+fn replays(world: &World) {
+    let recorder = world.recorder.as_ref().expect("it is on");
+    let text = recorder.text(&world.supervisor);
+    assert!(!text.contains("THIS IS NOT"), "{text}");
+    assert_eq!(replay(&text).as_ref(), Ok(&text));
+}
+
+/// From any moment on: what is kept begins an event or two ago.
+#[test]
+fn every_moment_can_be_gone_on_from() {
+    for seed in 0..setting("SEEDS").unwrap_or(2000).min(400) / 2 {
+        let mood = if seed % 2 == 0 {
+            Mood::Wild
+        } else {
+            Mood::Kind
+        };
+        let mut player = Player::new(seed, mood);
+        player.stage.world.recorder = Some(Recorder::keeping(1));
+        player.also = Some(replays);
+        player.play(100);
+    }
+}
+
 #[test]
 fn every_history_replays_from_its_record() {
     for seed in 0..setting("SEEDS").unwrap_or(2000).min(5000) / 20 {
@@ -95,11 +119,7 @@ fn every_history_replays_from_its_record() {
         let mut player = Player::new(seed, mood);
         player.stage.world.recorder = Some(Recorder::keeping(50));
         player.play(200);
-        let world = &player.stage.world;
-        let recorder = world.recorder.as_ref().expect("it is on");
-        let text = recorder.text(&world.supervisor);
-        assert!(!text.contains("THIS IS NOT"), "seed {seed}:\n{text}");
-        assert_eq!(replay(&text).as_ref(), Ok(&text), "seed {seed}");
+        replays(&player.stage.world);
     }
 }
 

@@ -90,20 +90,17 @@ impl Recorder {
     /// not lead to it, the text says so.
     #[must_use]
     pub fn text(&self, all: &Supervisor) -> String {
-        let first = if self.older.events.is_empty() {
-            &self.newer
-        } else {
-            &self.older
+        let now = all.snapshot();
+        let base = match (&*self.older.events, &*self.newer.events) {
+            ([], []) => &now,
+            ([], [_, ..]) => &self.newer.base,
+            ([_, ..], _) => &self.older.base,
         };
-        let mut events = first.events.iter().collect::<Vec<_>>();
-        if !std::ptr::eq(first, &self.newer) {
-            events.extend(&self.newer.events);
-        }
-        let mut player = Player::new(&first.base);
-        for (now, event) in events {
+        let mut player = Player::new(base);
+        for (now, event) in self.older.events.iter().chain(&self.newer.events) {
             player.feed(*now, event.clone());
         }
-        let same = player.all.snapshot() == all.snapshot();
+        let same = player.all.snapshot() == now;
         let text = player.end();
         let version = env!("CARGO_PKG_VERSION");
         let note = if same {

@@ -14,6 +14,10 @@ use crate::sandbox::{Sandbox, quoted};
 /// uses all hundred.
 const IDLE_TICKS: u64 = 40;
 
+pub(crate) fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
 /// Can this command be run here, for what it does to the machine?
 pub(crate) fn works(command: &[&str]) -> bool {
     let run = Command::new(command[0])

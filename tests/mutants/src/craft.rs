@@ -37,7 +37,7 @@ incremental = true
 [workspace]
 "#;
 
-const LIBRARY: &str = "#![allow(warnings)]\npub mod engine;\npub mod mutant;\n";
+const LIBRARY: &str = "#![allow(warnings)]\npub mod engine;\npub mod mutant;\npub mod record;\n";
 
 /// Chosen by number: `MUTANT=`. With `MUTANTS_MET=` it is none, and the numbers of those that are
 /// met go to that file.
@@ -90,6 +90,8 @@ pub(crate) fn craft(top: &Path, place: &Path) -> Craft {
     write(&place.join("Cargo.toml"), MANIFEST);
     write(&place.join("src/lib.rs"), LIBRARY);
     write(&place.join("src/mutant.rs"), MUTANT);
+    // The tests tell and read histories by it.
+    copy(&top.join("src/record"), &place.join("src/record"));
     copy(&top.join("tests/common"), &place.join("tests/common"));
     copy(&top.join("tests/golden"), &place.join("tests/golden"));
     for name in TESTS.iter().filter(|name| **name != OWN) {
