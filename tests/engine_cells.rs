@@ -1093,3 +1093,34 @@ fn a_signal_has_its_time_from_when_it_is_sent() {
         assert_eq!(deadline, Some(end + Duration::from_millis(left)), "{state}");
     }
 }
+
+/// Also where all is stopped within a time: it is no longer than that.
+#[test]
+fn a_signal_that_is_sent_late_keeps_to_the_time_for_all() {
+    let mut bench = bench("Running");
+    let within = Some(Duration::from_secs(2));
+    let spare = false;
+    bench.command(Command::Shutdown { within, spare });
+    bench.pass(1500);
+    let pid = bench.state().pid().expect("it has a process");
+    bench.feed(Event::Signalled { pid });
+    let left = bench.state().deadline().expect("it is stopping");
+    assert_eq!(left.since(bench.now), Duration::from_millis(500));
+}
+
+/// A program that runs to its end has done so, also while its hook after the start runs.
+#[test]
+fn a_oneshot_may_end_before_its_hook_does() {
+    let once = |spec: &mut Spec| {
+        if let zinit::engine::spec::Kind::Program(program) = &mut spec.kind {
+            program.oneshot = true;
+        }
+    };
+    let mut bench = bench_among("Starting by hook", once, Vec::new());
+    let (service, pid) = (bench.id, bench.state().pid().expect("it has a process"));
+    let exit = Exit::Code(0);
+    bench.feed(Event::Exited { pid, exit });
+    bench.feed(Event::Cleared { service });
+    assert_eq!(name(bench.state()), "Exited");
+    assert!(bench.service().is_met());
+}

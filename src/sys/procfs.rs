@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use super::limits::with_reserve;
@@ -66,21 +66,20 @@ pub fn shows_us() -> bool {
 /// One process.
 #[must_use]
 pub fn stat(pid: Pid) -> Option<Stat> {
-    let place = format!("{}/{pid}", root());
-    let mut found = read_stat(&place)?;
+    let mut found = read_stat(format!("{}/{pid}/stat", root()).as_ref())?;
     if found.threads > 1 && !found.has_memory {
         // Its first thread has ended before the others, which have what it had.
-        let mut others = threads(&place)
+        let mut others = threads(pid, "stat")
             .into_iter()
-            .filter_map(|thread| read_stat(&thread));
+            .filter_map(|path| read_stat(&path));
         found.has_memory = others.any(|other| other.has_memory);
     }
     Some(found)
 }
 
-fn read_stat(place: &str) -> Option<Stat> {
+fn read_stat(path: &Path) -> Option<Stat> {
     let read = with_reserve(|| {
-        let mut file = File::open(format!("{place}/stat"))?;
+        let mut file = File::open(path)?;
         let mut bytes = [0; 4096];
         let mut length = 0;
         // The kernel hands out the line whole, so there is no need to be told that nothing follows.
@@ -98,7 +97,7 @@ fn read_stat(place: &str) -> Option<Stat> {
 }
 
 /// So much of a file; none if there is none, or it is not for us to see.
-fn read(path: &str, most: u64) -> Option<Vec<u8>> {
+fn read(path: &Path, most: u64) -> Option<Vec<u8>> {
     let read = with_reserve(|| {
         let mut bytes = Vec::with_capacity(512);
         File::open(path)?.take(most).read_to_end(&mut bytes)?;
@@ -107,14 +106,12 @@ fn read(path: &str, most: u64) -> Option<Vec<u8>> {
     read.ok()
 }
 
-/// The directories of a process's threads.
-fn threads(place: &str) -> Vec<String> {
-    let entries = with_reserve(|| fs::read_dir(format!("{place}/task"))?.collect());
+/// A file of each of a process's threads.
+fn threads(pid: Pid, file: &str) -> Vec<PathBuf> {
+    let entries = with_reserve(|| fs::read_dir(format!("{}/{pid}/task", root()))?.collect());
     let entries: Vec<fs::DirEntry> = entries.unwrap_or_default();
-    let paths = entries.iter().map(fs::DirEntry::path);
-    paths
-        .filter_map(|path| Some(path.to_str()?.to_owned()))
-        .collect()
+    let paths = entries.iter().map(|entry| entry.path().join(file));
+    paths.collect()
 }
 
 /// Reads a stat line. The name stands in parentheses and may hold any of them, blanks and digits
@@ -222,10 +219,8 @@ impl Children {
         if self.scans {
             return self.scanned(pid.number());
         }
-        let threads = threads(&format!("{}/{pid}", root()));
-        let list = |thread: &String| {
-            with_reserve(|| fs::read_to_string(format!("{thread}/children"))).ok()
-        };
+        let list = |path: &PathBuf| with_reserve(|| fs::read_to_string(path)).ok();
+        let threads = threads(pid, "children");
         let lists = threads.iter().filter_map(list);
         lists.flat_map(|text| parse_pids(&text)).collect()
     }
@@ -282,13 +277,12 @@ pub fn parse_variable(block: &[u8], name: &str) -> Option<String> {
 fn environment(pid: Pid) -> Vec<u8> {
     /// The kernel lets a process have that much (`MAX_ARG_STRLEN` times a few).
     const MOST_BYTES: u64 = 4 << 20;
-    let place = format!("{}/{pid}", root());
-    let of = |place: &str| read(&format!("{place}/environ"), MOST_BYTES).unwrap_or_default();
-    let bytes = of(&place);
+    let of = |path: &Path| read(path, MOST_BYTES).unwrap_or_default();
+    let bytes = of(format!("{}/{pid}/environ", root()).as_ref());
     if !bytes.is_empty() {
         return bytes;
     }
-    let mut others = threads(&place).into_iter().map(|thread| of(&thread));
+    let mut others = threads(pid, "environ").into_iter().map(|path| of(&path));
     others.find(|bytes| !bytes.is_empty()).unwrap_or_default()
 }
 

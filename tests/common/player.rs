@@ -19,7 +19,7 @@ use super::rng::Rng;
 use super::shadow::Shadow;
 use super::shrink::{End, act};
 use super::story::{Answer, Asked, Line, Member, Saying, Stage, Verb, Who};
-use super::world::{Behaviour, Nature, Spawning, World};
+use super::world::{Behaviour, Nature, Spawning};
 
 const NAMES: [&str; 24] = [
     "a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p", "q", "r", "s",
@@ -93,8 +93,6 @@ pub(crate) struct Player {
     history: Option<Vec<Line>>,
     /// What is looked at now, when all lines are played.
     end: End,
-    /// What else is to be so after each line.
-    pub(crate) also: Option<fn(&World)>,
     names: &'static [&'static str],
     weights: Vec<(Move, u64)>,
     /// How many of a hundred services have this trait.
@@ -194,7 +192,6 @@ impl Player {
             shadow: Shadow::default(),
             history: None,
             end: End::Nothing,
-            also: None,
             names: &NAMES[..count],
             weights,
             shape,
@@ -247,9 +244,6 @@ impl Player {
             history.push(line.clone());
         }
         act(&mut self.stage, &mut self.shadow, &line);
-        if let Some(also) = self.also {
-            also(&self.stage.world);
-        }
     }
 
     fn step(&mut self) {

@@ -151,6 +151,9 @@ pub(crate) struct World {
     pub(crate) halted: bool,
     /// Events that the engine was told.
     pub(crate) events: u64,
+    /// Before each event a second engine is made from what the first remembers; both then have to do
+    /// the same.
+    pub(crate) with_twins: bool,
     /// Keeps what the engine is told.
     pub(crate) recorder: Option<Recorder>,
     nature: Nature,
@@ -190,7 +193,11 @@ impl World {
                 recorder.note(&self.supervisor, self.now, &event);
             }
             let mut actions = Vec::new();
-            self.supervisor.handle(self.now, event, &mut actions);
+            if self.with_twins {
+                self.handle_twice(event, &mut actions);
+            } else {
+                self.supervisor.handle(self.now, event, &mut actions);
+            }
             self.supervisor.check();
             for action in actions {
                 watch.action(self, &action);
@@ -198,6 +205,20 @@ impl World {
             }
             watch.settled(self);
         }
+    }
+
+    fn handle_twice(&mut self, event: Event, actions: &mut Vec<Action>) {
+        let mut twin = Supervisor::restored(&self.supervisor.snapshot());
+        twin.check();
+        let mut others = Vec::new();
+        twin.handle(self.now, event.clone(), &mut others);
+        self.supervisor.handle(self.now, event, actions);
+        assert_eq!(
+            format!("{others:?}"),
+            format!("{actions:?}"),
+            "a twin does otherwise"
+        );
+        assert_eq!(twin.snapshot(), self.supervisor.snapshot());
     }
 
     /// Lets everything happen that is due up to `end`. What the engine is to be told of its
