@@ -15,7 +15,6 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::signal::Signal;
