@@ -249,7 +249,7 @@ impl Supervisor {
     /// the same event has already ended.
     pub(super) fn settle(&mut self, now: Time, out: &mut Vec<Action>) {
         let mut left = STEPS_PER_PLACE * (self.graph.size() + self.dirty.len() + 1);
-        while let Some((id, patient)) = self.next_to_step() {
+        while let Some((id, patient)) = self.next_to_step(out) {
             let Some(service) = self.service(id) else {
                 continue;
             };
@@ -276,8 +276,10 @@ impl Supervisor {
         }
     }
 
-    /// The next dirty service, or else the next hopeful one, and whether it waited its turn.
-    fn next_to_step(&mut self) -> Option<(ServiceId, bool)> {
+    /// The next dirty service, or else, when all that follows from an end is decided, the next hopeful
+    /// one; and whether it waited its turn.
+    fn next_to_step(&mut self, out: &mut Vec<Action>) -> Option<(ServiceId, bool)> {
+        while self.dirty.is_empty() && self.start_sequel(out) {}
         let Some(id) = self.dirty.pop_front() else {
             return Some((self.hopeful.pop_front()?, true));
         };

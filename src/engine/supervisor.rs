@@ -252,7 +252,6 @@ impl Supervisor {
             Event::Deadline => self.deadline(now, out),
         }
         self.settle(now, out);
-        self.go_on_with_sequels(now, out);
         self.answer_waiters(out);
         self.halt_if_done(out);
         if cfg!(debug_assertions) {
@@ -302,9 +301,10 @@ impl Supervisor {
     }
 
     /// Starts who is to be started because another has ended, if it is down or done; who has failed
-    /// itself is not, or two that name each other would fail without end.
-    fn go_on_with_sequels(&mut self, now: Time, out: &mut Vec<Action>) {
-        while let Some(name) = self.sequels.pop() {
+    /// itself is not, or two that name each other would fail without end. False if nobody is left.
+    pub(super) fn start_sequel(&mut self, out: &mut Vec<Action>) -> bool {
+        let name = self.sequels.pop();
+        if let Some(name) = &name {
             let may = |id: &ServiceId| {
                 let found = self.service(*id);
                 found.is_some_and(|found| match found.state {
@@ -323,12 +323,12 @@ impl Supervisor {
                     | State::Backoff { .. } => matches!(found.want, Want::Down | Want::Call),
                 })
             };
-            let found = self.find(&name).filter(may);
+            let found = self.find(name).filter(may);
             if let Some(id) = found.filter(|_| !self.is_closing()) {
                 self.start(&[id], true, true, out);
-                self.settle(now, out);
             }
         }
+        name.is_some()
     }
 
     /// Somebody connects to a service. One that was stopped, or is on its way, is not started.
