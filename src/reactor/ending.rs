@@ -1,16 +1,19 @@
-//! How it ends: by a signal, by a request, or because the main command of a container has ended.
+//! How it ends: by a signal, by a request, or because the main command of a container has ended; and
+//! what is still to be done then.
 
 use std::time::Duration;
+
+use mio::Events;
 
 use super::role::{Ending, Role};
 use super::{Reactor, command};
 use crate::engine::spec::Follow;
-use crate::engine::{Command, End, Exit, Failure, ServiceId, State, Step, Time};
+use crate::engine::{Command, End, Exit, Failure, ServiceId, Signal, State, Step, Time};
 use crate::rpc::{Code, Refusal, SystemVerb};
-use crate::sys::clock;
 use crate::sys::machine::{self, Verb};
 use crate::sys::signals::Notice;
 use crate::sys::switch::SwitchRoot;
+use crate::sys::{clock, process};
 
 /// Ctrl-Alt-Del so many times ...
 const IMPATIENCE: usize = 7;
@@ -28,6 +31,12 @@ const BEYOND_GRACE: Duration = Duration::from_secs(15);
 /// The exit status of a command that is not there, and of one that can't be run (`sh(1)`).
 const NOT_FOUND: u8 = 127;
 const NOT_RUNNABLE: u8 = 126;
+
+/// How long what belongs to no service may take to end when PID 1 asks it to.
+const POLITE_PATIENCE: Duration = Duration::from_millis(500);
+
+/// How long what is left may take to vanish once it is killed, when the server ends.
+const LAST_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How far the end has come.
 #[derive(Debug, Default)]
@@ -262,6 +271,73 @@ impl Reactor {
         self.begin_end(ending);
         self.handle_inbox();
         Ok(())
+    }
+
+    /// Ends what is left under the server, and takes leave of the clients.
+    pub(super) fn end(&mut self) {
+        let switch = matches!(self.ending(), Ending::Switch(_));
+        // Before whoever writes it is ended too.
+        self.flush_rest();
+        // On a machine that is for everybody who is left, and comes after this.
+        if !matches!(self.ending(), Ending::Machine { .. }) {
+            if !matches!(self.role, Role::Server) {
+                self.end_rest(switch, Signal::TERM, POLITE_PATIENCE);
+            }
+            self.end_rest(switch, Signal::KILL, LAST_PATIENCE);
+        }
+        if switch {
+            let _ = self.runs.slate().open_files.restore();
+        }
+        for client in self.clients.all() {
+            self.clients.write(client, self.poll.registry());
+        }
+        self.runs.sinks.keeper.end();
+        self.leave_syslog();
+        self.sockets.close_all();
+        self.proxies.close_all(self.poll.registry());
+        self.cgroups.end();
+        log::info!("everything is stopped");
+    }
+
+    /// Sends on what services have said at last.
+    fn flush_rest(&mut self) {
+        let until = clock::now() + LAST_PATIENCE;
+        self.runs.sinks.keeper.hurry();
+        loop {
+            self.runs.flush(self.poll.registry());
+            if !self.runs.is_waiting() || clock::now() >= until {
+                return self.runs.sinks.keeper.give_up();
+            }
+            let wait = Some(Duration::from_millis(10));
+            let _ = self.poll.poll(&mut Events::with_capacity(1), wait);
+        }
+    }
+
+    fn end_rest(&mut self, switch: bool, signal: Signal, patience: Duration) {
+        let until = clock::now() + patience;
+        // Somebody who is asked twice may take it for impatience, and leave things undone.
+        let mut now = Some(signal);
+        // Whoever dies under the look leaves its children to the next one.
+        let mut quiet = 0;
+        while quiet < 2 && clock::now() < until {
+            let gone = {
+                let writer = self.runs.sinks.keeper.writer();
+                self.families
+                    .end_rest(&self.supervisor, switch, now, writer)
+            };
+            now = now.filter(|signal| *signal == Signal::KILL);
+            let wait = if gone {
+                quiet += 1;
+                Duration::ZERO
+            } else {
+                quiet = 0;
+                Duration::from_millis(10)
+            };
+            let _ = self.poll.poll(&mut Events::with_capacity(1), Some(wait));
+            while let Some((pid, _)) = process::peek_dead() {
+                process::collect(pid);
+            }
+        }
     }
 }
 

@@ -68,8 +68,8 @@ use self::runs::Runs;
 use self::sockets::Sockets;
 use crate::config::Dirs;
 use crate::engine::{
-    Action, Command, Event, Outcome, Patience, Pid, ServiceId, Signal, State, Supervisor, Table,
-    Ticket, Time,
+    Action, Command, Event, Outcome, Patience, Pid, ServiceId, State, Supervisor, Table, Ticket,
+    Time,
 };
 use crate::record::Recorder;
 use crate::rpc::view::Said;
@@ -113,12 +113,6 @@ const MOST_FAILURES: u32 = 10;
 
 /// How long processes that an earlier server left behind may take to end, when a new one starts.
 const PREDECESSOR_PATIENCE: Duration = Duration::from_secs(3);
-
-/// How long what belongs to no service may take to end when PID 1 asks it to.
-const POLITE_PATIENCE: Duration = Duration::from_millis(500);
-
-/// How long what is left may take to vanish once it is killed, when the server ends.
-const LAST_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The server.
 pub struct Reactor {
@@ -603,73 +597,6 @@ impl Reactor {
         } = self.tickets.swap_remove(place);
         let answer = rpc::render(&self.supervisor, &form, outcome);
         self.clients.answer(client, request.as_ref(), &answer);
-    }
-
-    /// Ends what is left under the server, and takes leave of the clients.
-    fn end(&mut self) {
-        let switch = matches!(self.ending(), Ending::Switch(_));
-        // Before whoever writes it is ended too.
-        self.flush_rest();
-        // On a machine that is for everybody who is left, and comes after this.
-        if !matches!(self.ending(), Ending::Machine { .. }) {
-            if !matches!(self.role, Role::Server) {
-                self.end_rest(switch, Signal::TERM, POLITE_PATIENCE);
-            }
-            self.end_rest(switch, Signal::KILL, LAST_PATIENCE);
-        }
-        if switch {
-            let _ = self.runs.slate().open_files.restore();
-        }
-        for client in self.clients.all() {
-            self.clients.write(client, self.poll.registry());
-        }
-        self.runs.sinks.keeper.end();
-        self.leave_syslog();
-        self.sockets.close_all();
-        self.proxies.close_all(self.poll.registry());
-        self.cgroups.end();
-        log::info!("everything is stopped");
-    }
-
-    /// Sends on what services have said at last.
-    fn flush_rest(&mut self) {
-        let until = clock::now() + LAST_PATIENCE;
-        self.runs.sinks.keeper.hurry();
-        loop {
-            self.runs.flush(self.poll.registry());
-            if !self.runs.is_waiting() || clock::now() >= until {
-                return self.runs.sinks.keeper.give_up();
-            }
-            let wait = Some(Duration::from_millis(10));
-            let _ = self.poll.poll(&mut Events::with_capacity(1), wait);
-        }
-    }
-
-    fn end_rest(&mut self, switch: bool, signal: Signal, patience: Duration) {
-        let until = clock::now() + patience;
-        // Somebody who is asked twice may take it for impatience, and leave things undone.
-        let mut now = Some(signal);
-        // Whoever dies under the look leaves its children to the next one.
-        let mut quiet = 0;
-        while quiet < 2 && clock::now() < until {
-            let gone = {
-                let writer = self.runs.sinks.keeper.writer();
-                self.families
-                    .end_rest(&self.supervisor, switch, now, writer)
-            };
-            now = now.filter(|signal| *signal == Signal::KILL);
-            let wait = if gone {
-                quiet += 1;
-                Duration::ZERO
-            } else {
-                quiet = 0;
-                Duration::from_millis(10)
-            };
-            let _ = self.poll.poll(&mut Events::with_capacity(1), Some(wait));
-            while let Some((pid, _)) = process::peek_dead() {
-                process::collect(pid);
-            }
-        }
     }
 }
 
