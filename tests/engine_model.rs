@@ -737,7 +737,7 @@ fn a_service_tells_of_its_run() {
         bench.feed(Event::Deadline);
         bench.returned(false);
         assert_eq!(told(&bench), (unknown, failures));
-        assert_eq!(bench.service().care().failures(), failures);
+        assert_eq!(bench.service().care().failures, failures);
         bench.pass(1000);
     }
     bench.feed(Event::Deadline);
@@ -752,7 +752,7 @@ fn a_service_tells_of_its_run() {
     bench.returned(true);
     let since = bench.now;
     assert_eq!(told(&bench), (zinit::engine::Health::Healthy { since }, 0));
-    assert_eq!(bench.service().care().health(), told(&bench).0);
+    assert_eq!(bench.service().care().health, told(&bench).0);
     bench.feed(Event::Exited {
         pid: pid(9),
         exit: Exit::Code(1),

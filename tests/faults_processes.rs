@@ -17,7 +17,7 @@ use serde_json::json;
 
 /// What all scripts below have: a note of who is to be watched, and system calls that Python has not.
 const PRELUDE: &str = r#"
-import ctypes, os, signal, sys, threading, time
+import ctypes, os, signal, sys, threading
 libc = ctypes.CDLL(None, use_errno=True)
 libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p]
 libc.ptrace.restype = ctypes.c_long
@@ -30,7 +30,7 @@ def up():
         file.write("up\n")
 def rest():
     while True:
-        time.sleep(1000)
+        signal.pause()
 def clone(flags):
     return libc.syscall(CLONE, flags, 0, 0, 0, 0)
 def orphan(work):
@@ -44,7 +44,7 @@ def orphan(work):
 def leave_the_rest():
     def others():
         while open("/proc/%d/stat" % os.getpid()).read().rsplit(")")[-1].split()[0] != "Z":
-            time.sleep(0.001)
+            os.sched_yield()
         note()
         up()
         rest()

@@ -76,18 +76,6 @@ pub enum Refresh {
 }
 
 impl Care {
-    /// What the probes say.
-    #[must_use]
-    pub const fn health(&self) -> Health {
-        self.health
-    }
-
-    /// Failures in a row.
-    #[must_use]
-    pub const fn failures(&self) -> u32 {
-        self.failures
-    }
-
     /// How the last reload failed, if it did.
     #[must_use]
     pub const fn reload_fault(&self) -> Option<Fault> {
@@ -95,10 +83,6 @@ impl Care {
             Refresh::Failed(fault) => Some(fault),
             Refresh::None | Refresh::Under { .. } | Refresh::Done => None,
         }
-    }
-
-    pub(super) const fn refresh(&self) -> Refresh {
-        self.refresh
     }
 
     pub(super) fn deadline(&self) -> Option<Time> {

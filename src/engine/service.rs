@@ -139,7 +139,7 @@ impl Service {
     /// What the probes say of this run.
     #[must_use]
     pub const fn health(&self) -> Health {
-        self.care.health()
+        self.care.health
     }
 
     /// How it was cared for in this run.
@@ -151,7 +151,7 @@ impl Service {
     /// Probes that failed in a row.
     #[must_use]
     pub const fn failed_probes(&self) -> u32 {
-        self.care.failures()
+        self.care.failures
     }
 
     /// May a service that requires this one be up?

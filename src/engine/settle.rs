@@ -39,7 +39,7 @@ impl Supervisor {
             let key = Key::Care(id.index());
             self.timers.set(key.place(), care.deadline());
         }
-        if care_before.refresh() != care.refresh() {
+        if care_before.refresh != care.refresh {
             self.note(id);
         }
         if (from, want) == (to, wanted) {

@@ -115,7 +115,7 @@ impl Goal {
                 state,
                 State::Exited { .. } | State::Failed { .. } | State::Backoff { .. }
             )),
-            Self::Refresh => match service.care.refresh() {
+            Self::Refresh => match service.care.refresh {
                 Refresh::Under { .. } => None,
                 Refresh::Done => Some(Ok(())),
                 Refresh::None | Refresh::Failed(_) => Some(Err(Verdict::Failed)),
