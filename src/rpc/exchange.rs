@@ -22,14 +22,45 @@ pub struct Exchange {
     ended: bool,
     /// A request is being worked on; the next one waits.
     waiting: bool,
-    /// Requests of a batch that were not taken yet.
-    rest: VecDeque<Value>,
-    /// They are refused as one, as the answers to those before are too long.
-    too_long: bool,
+    rest: Rest,
     /// Answers of a batch, if it is one.
     batch: Option<Vec<u8>>,
     output: Vec<u8>,
     written: usize,
+}
+
+/// Requests of a batch that were not taken yet.
+#[derive(Debug)]
+enum Rest {
+    Each(VecDeque<Value>),
+    /// They are refused as one, as the answers to those before are too long.
+    TooLong,
+}
+
+impl Default for Rest {
+    fn default() -> Self {
+        Self::Each(VecDeque::new())
+    }
+}
+
+impl Rest {
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Each(items) => items.is_empty(),
+            Self::TooLong => false,
+        }
+    }
+
+    fn next(&mut self) -> Option<Result<Request, Refusal>> {
+        match self {
+            Self::Each(items) => items.pop_front().map(understood),
+            Self::TooLong => {
+                *self = Self::default();
+                let text = format!("the answers to a batch are longer than {BATCH_BYTES} bytes");
+                Some(Err(Refusal::new(Code::Internal, text)))
+            }
+        }
+    }
 }
 
 impl Exchange {
@@ -55,7 +86,7 @@ impl Exchange {
         if self.waiting || !self.has_room() {
             return None;
         }
-        if let Some(request) = self.next_of_batch() {
+        if let Some(request) = self.rest.next() {
             return Some(request);
         }
         self.close_batch();
@@ -73,9 +104,9 @@ impl Exchange {
             Line::Whole(line) => match parse(&line) {
                 Incoming::One(request) => Some(request),
                 Incoming::Batch(requests) => {
-                    self.rest = requests.into();
+                    self.rest = Rest::Each(requests.into());
                     self.batch = Some(Vec::new());
-                    self.next_of_batch()
+                    self.rest.next()
                 }
             },
         }
@@ -101,8 +132,7 @@ impl Exchange {
                 batch.push(if batch.is_empty() { b'[' } else { b',' });
                 reply(request, answer, batch);
                 if batch.len() > BATCH_BYTES && !self.rest.is_empty() {
-                    self.rest = VecDeque::from([Value::Null]);
-                    self.too_long = true;
+                    self.rest = Rest::TooLong;
                 }
             }
             None => {
@@ -185,15 +215,6 @@ impl Exchange {
     #[must_use]
     pub fn is_done(&self) -> bool {
         self.ended && !self.waiting && self.rest.is_empty() && self.frames.pending() == 0
-    }
-
-    fn next_of_batch(&mut self) -> Option<Result<Request, Refusal>> {
-        let item = self.rest.pop_front()?;
-        if std::mem::take(&mut self.too_long) {
-            let text = format!("the answers to a batch are longer than {BATCH_BYTES} bytes");
-            return Some(Err(Refusal::new(Code::Internal, text)));
-        }
-        Some(understood(item))
     }
 
     /// The last answer of a batch is there: out with it. A batch of notifications has no answer.
