@@ -1,6 +1,8 @@
 //! The life of services under a real server: what is asked of them, what happens to them, and what
 //! the server does when it is started, hurried, doubled or killed itself.
 
+#[path = "common/meter.rs"]
+mod meter;
 #[path = "common/sandbox.rs"]
 mod sandbox;
 
@@ -1020,14 +1022,18 @@ fn what_a_killed_server_left_is_ended_before_the_next_one_starts_anything() {
         "( setsid sleep 1000 < /dev/null > /dev/null 2>&1 & ); exec sleep 1000",
     );
     sandbox.runs("renamed", "exec setsid -f sleep 1001");
+    sandbox.service("once", "exec = \"true\"\noneshot = true");
     sandbox.start();
     for name in ["deaf", "plain", "daemon"] {
         sandbox.await_running(name);
     }
+    sandbox.await_goal("once", "exited").expect("it ends");
     sandbox.wait_file("deaf");
     let before = sandbox.pids_of_services();
+    let cgroups = meter::above_cgroup(sandbox.pid("plain"));
     sandbox.kill_server();
     assert!(!sandbox.pids_of_marker().is_empty());
+    fs::remove_file(sandbox.services_dir().join("once.toml")).unwrap();
     sandbox.start();
     for name in ["deaf", "plain", "daemon"] {
         sandbox.await_running(name);
@@ -1036,6 +1042,9 @@ fn what_a_killed_server_left_is_ended_before_the_next_one_starts_anything() {
     let both: Vec<_> = before.intersection(&after).collect();
     assert!(both.is_empty(), "{both:?}\n{}", sandbox.log());
     assert!(wait_until(|| sandbox.lines("deaf").len() == 2));
+    // Of a service that is no more, not even the cgroup.
+    let left = cgroups.map(|above| above.join("service-once"));
+    assert!(!left.is_some_and(|dir| dir.exists()));
 }
 
 /// Children on their way to their programs share the server's lock and socket, and carry no mark.

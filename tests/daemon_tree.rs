@@ -1,6 +1,8 @@
 //! Trees of real processes: they come up in order, survive what happens to them, go down in
 //! reverse order, and nothing of them is left, however hard they try.
 
+#[path = "common/meter.rs"]
+mod meter;
 #[path = "common/sandbox.rs"]
 mod sandbox;
 
@@ -658,7 +660,8 @@ fn nested() -> (Sandbox, Vec<i32>) {
 
 #[test]
 fn a_server_in_a_server_dies_with_all_that_is_its() {
-    let (sandbox, pids) = nested();
+    let (mut sandbox, pids) = nested();
+    let above = meter::above_cgroup(sandbox.pid("inner"));
     sandbox.ask(
         "service.kill",
         json!({"name": "inner", "signal": "SIGKILL"}),
@@ -666,6 +669,17 @@ fn a_server_in_a_server_dies_with_all_that_is_its() {
     sandbox.await_goal("inner", "stopped").expect("it ends");
     assert_eq!(living(&pids), NOBODY, "{}", sandbox.log());
     assert_eq!(sandbox.state("inner"), "failed");
+    // It could not remove the cgroups of its services any more.
+    sandbox.ask("service.delete", json!({"name": "inner"}));
+    let left = above.map(|above| fs::read_dir(above).unwrap().flatten());
+    let left = left.into_iter().flatten().map(|entry| entry.file_name());
+    let left: Vec<_> = left.collect();
+    assert!(
+        left.iter()
+            .all(|name| !name.to_string_lossy().starts_with("service-")),
+        "{left:?}"
+    );
+    sandbox.stop();
 }
 
 #[test]

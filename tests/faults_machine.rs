@@ -319,7 +319,7 @@ fn whoever_has_little_address_space_fails_alone() {
     let output = sandbox.output("eats").join("\n");
     assert!(output.contains("memory"), "{output}");
     assert_eq!(sandbox.status("eats")["exit_code"], 1);
-    assert_eq!(sandbox.state("steady"), "running");
+    sandbox.await_running("steady");
     sandbox.stop();
 }
 
@@ -459,7 +459,7 @@ fn lines_wait_for_room_on_the_disk_of_their_log() {
         "place/log: No space left on device (os error 28); trying again",
     );
     sandbox.wait_output("writes", "late 4");
-    assert_eq!(sandbox.state("steady"), "running");
+    sandbox.await_running("steady");
     assert!(!file().contains("late 4"));
     fs::remove_file(seen(&sandbox, "place/ballast")).unwrap();
     assert!(wait_until(|| file().contains("late 4\n")), "{}", file());

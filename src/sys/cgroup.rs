@@ -17,6 +17,9 @@ const CONTROLLERS: [&str; 4] = ["memory", "pids", "cpu", "io"];
 /// The period of `cpu.max`, in microseconds.
 const CPU_PERIOD: u64 = 100_000;
 
+/// How many cgroups are removed with the one of a service, so that nobody waits for more.
+const MOST_REMOVED: usize = 1000;
+
 /// The cgroups of all services.
 #[derive(Debug)]
 pub struct Cgroups {
@@ -74,8 +77,12 @@ impl Cgroups {
             let own = own()?;
             let above = own.join(format!("zinit-{}", self.mark));
             let made = fs::create_dir(&above);
-            if made.is_err() && !above.is_dir() {
-                return None;
+            if made.is_err() {
+                if !above.is_dir() {
+                    return None;
+                }
+                // What an earlier server could not tidy up when it was killed.
+                below(&above).for_each(|dir| remove_unused(&dir));
             }
             Some(above)
         };
@@ -106,7 +113,7 @@ impl Cgroups {
         }
         let is_known = self.made.borrow().contains_key(name);
         if !is_known {
-            let _ = fs::remove_dir(&dir);
+            remove_unused(&dir);
         }
         let is_new = fs::create_dir(&dir).is_ok();
         if is_new {
@@ -210,7 +217,7 @@ impl Cgroups {
     /// The service is no more. What still lives there keeps its cgroup.
     pub fn remove(&self, name: &str) {
         if let Some(dir) = self.dir(name) {
-            let _ = fs::remove_dir(dir);
+            remove_unused(&dir);
             self.made.borrow_mut().remove(name);
         }
     }
@@ -220,9 +227,7 @@ impl Cgroups {
         let Some(Some(above)) = self.above.get() else {
             return;
         };
-        for entry in fs::read_dir(above).into_iter().flatten().flatten() {
-            let _ = fs::remove_dir(entry.path());
-        }
+        below(above).for_each(|dir| remove_unused(&dir));
         let _ = fs::remove_dir(above);
     }
 
@@ -266,6 +271,34 @@ fn unlimited(file: &str) -> &'static str {
         "io.weight" => "default 100",
         _ => "max",
     }
+}
+
+/// Removes a cgroup where nobody lives, with those that its processes have made below it: a server
+/// or a container engine that was killed has left its own.
+fn remove_unused(dir: &Path) {
+    if fs::remove_dir(dir).is_ok() {
+        return;
+    }
+    // Whoever lives there may be about to use an empty one.
+    if keyed(&dir.join("cgroup.events"), "populated") == Some(0) {
+        remove_with_those_below(dir, &mut { MOST_REMOVED });
+    }
+}
+
+fn remove_with_those_below(dir: &Path, left: &mut usize) {
+    let inner: Vec<PathBuf> = below(dir).take(*left).collect();
+    *left -= inner.len();
+    for inner in inner {
+        remove_with_those_below(&inner, left);
+    }
+    let _ = fs::remove_dir(dir);
+}
+
+/// The cgroups in a cgroup.
+fn below(dir: &Path) -> impl Iterator<Item = PathBuf> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let dirs = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    dirs.map(|entry| entry.path())
 }
 
 /// A line `KEY NUMBER` of a file.
