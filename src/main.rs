@@ -22,7 +22,7 @@ fn main() -> ExitCode {
     match cli::parse(argv.clone(), &env) {
         Ok(Invocation::Init(options)) => init(options),
         Ok(Invocation::Server(options)) => serve(options),
-        Ok(Invocation::Check(options)) => check(&options, &env),
+        Ok(Invocation::Check(options)) => check(&options),
         Ok(Invocation::Help(text)) => cli::print_help(&text),
         Ok(Invocation::Version) => cli::print_version(),
         Ok(Invocation::Client(options, request)) => ask(&options, request),
@@ -163,18 +163,15 @@ fn start_log(level: &str, machine: Option<bool>) {
     builder.init();
 }
 
-fn check(options: &CheckOptions, env: &Env) -> ExitCode {
-    let path = options
-        .path
-        .clone()
-        .unwrap_or_else(|| env.config_dir(false));
-    let problems = config::check(&path);
+fn check(options: &CheckOptions) -> ExitCode {
+    let system = options.system.as_deref();
+    let problems = config::check_beside(system, &options.path);
     let (errors, warnings) = problems
         .iter()
         .partition::<Vec<_>, _>(|problem| problem.is_error());
     let texts =
         |problems: Vec<&config::Problem>| problems.into_iter().map(ToString::to_string).collect();
-    let checked = config::count(&path);
+    let checked = config::count(system, &options.path);
     cli::report_check(
         options,
         &CheckResult {

@@ -51,6 +51,70 @@ fn client(env: &[(&str, &str)], paths: &[&str], line: &str) -> ClientOptions {
     }
 }
 
+fn checked(env: &[(&str, &str)], paths: &[&str], line: &str) -> (String, Option<String>) {
+    match parse_in(&Env::made_of(env, paths), line) {
+        Ok(Invocation::Check(options)) => {
+            let text = |path: PathBuf| path.to_str().expect("UTF-8").to_owned();
+            (text(options.path), options.system.map(text))
+        }
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+#[test]
+fn a_check_is_about_the_server_that_would_be_asked() {
+    let home = [("HOME", "/home/me")];
+    let (machines, own) = ("/etc/zinit/services", "/etc/zinit/system");
+    let socket = "/run/zinit.sock";
+    let elsewhere = [("HOME", "/home/me"), ("ZINIT_SOCKET", "/tmp/sock")];
+    let told = [("ZINIT_CONFIG_DIR", "/srv/services")];
+    let users = "/home/me/hero/cfg/zinit";
+    for (env, paths, line, path, system) in [
+        (&home[..], &[][..], "zinit check", users, None),
+        (
+            &home,
+            &[socket, machines],
+            "zinit check",
+            machines,
+            Some(own),
+        ),
+        (&home, &[socket], "zinit check", own, None),
+        (&elsewhere, &[socket, machines], "zinit check", users, None),
+        (
+            &told,
+            &[socket, machines],
+            "zinit check",
+            "/srv/services",
+            None,
+        ),
+        (&home, &[], "zinit check ./x", "./x", None),
+        (
+            &home,
+            &[],
+            "zinit check /etc/zinit/services/",
+            "/etc/zinit/services/",
+            Some(own),
+        ),
+        (
+            &home,
+            &[],
+            "zinit check /etc/zinit/services/a.toml",
+            "/etc/zinit/services/a.toml",
+            Some(own),
+        ),
+        (
+            &home,
+            &[],
+            "zinit check /etc/zinit/services/a/b",
+            "/etc/zinit/services/a/b",
+            None,
+        ),
+    ] {
+        let wanted = (path.to_owned(), system.map(str::to_owned));
+        assert_eq!(checked(env, paths, line), wanted, "{env:?} {paths:?}");
+    }
+}
+
 const DONE: Patience = Patience::Done { within: None };
 
 fn change(verb: Verb, names: &[&str], patience: Patience) -> Request {
@@ -860,7 +924,8 @@ fn a_reader_that_left_is_no_failure() {
 #[test]
 fn a_check_fails_on_errors_alone() {
     let options = CheckOptions {
-        path: None,
+        path: "services".into(),
+        system: None,
         json: false,
     };
     let mut result = CheckResult {

@@ -80,6 +80,13 @@ fn assert_up(machine: &mut Machine, getty: &str, devices: (&str, &[&str]), idle:
     assert_eq!(found, expected.collect());
     machine.run("zinit status ready", "Running");
     machine.run("zinit healthcheck", "healthy");
+    // Its files, with names of the machine's own services in them, also from inside and one alone.
+    let count = files("system").len() + files("services").len();
+    machine.run("zinit check", &format!("{count} files, 0 errors"));
+    machine.run(
+        "cd /etc/zinit/services; zinit check crond.toml; cd",
+        "1 file, 0 errors",
+    );
 }
 
 /// Powers it off, and sees that nothing was in the way.

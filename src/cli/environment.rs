@@ -66,6 +66,28 @@ impl Env {
         }
     }
 
+    /// The directory of the server that a client would ask, as far as can be told without one.
+    pub(super) fn checked_dir(&self) -> PathBuf {
+        let is_machine = self.client_socket() == Path::new(SYSTEM_SOCKET);
+        let dir = self.config_dir(is_machine);
+        // Some machines have nothing but their own services.
+        if dir == Path::new(SYSTEM_CONFIG_DIR) && !(self.exists)(&dir) {
+            return Self::own_dir();
+        }
+        dir
+    }
+
+    /// The directory whose services a machine's administrator may name in this file, or in those
+    /// of this directory.
+    pub(super) fn system_beside(target: &Path) -> Option<PathBuf> {
+        let full = target.canonicalize().unwrap_or_else(|_| target.to_owned());
+        let is_there = full
+            .ancestors()
+            .take(2)
+            .any(|path| path == Path::new(SYSTEM_CONFIG_DIR));
+        is_there.then(Self::own_dir)
+    }
+
     pub(super) fn system_dir(pid1_mode: bool) -> Option<PathBuf> {
         pid1_mode.then(|| SYSTEM_OWN_DIR.into())
     }

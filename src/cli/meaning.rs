@@ -196,9 +196,11 @@ pub(super) fn reload(typed: &Typed, env: &Env) -> Meaning {
     }
 }
 
-pub(super) fn check(typed: &Typed, _: &Env) -> Meaning {
+pub(super) fn check(typed: &Typed, env: &Env) -> Meaning {
     let path = typed.operand(0).map(PathBuf::from);
+    let path = path.unwrap_or_else(|| env.checked_dir());
     Ok(Invocation::Check(CheckOptions {
+        system: Env::system_beside(&path),
         path,
         json: typed.has("json"),
     }))

@@ -115,8 +115,10 @@ pub struct InitOptions {
 /// What `zinit check` is to look at.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CheckOptions {
-    /// A directory or a file; none means the directory the server would read.
-    pub path: Option<PathBuf>,
+    /// A directory or a file.
+    pub path: PathBuf,
+    /// The directory whose services are known to those too.
+    pub system: Option<PathBuf>,
     /// Answer as JSON.
     pub json: bool,
 }

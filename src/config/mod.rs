@@ -190,14 +190,15 @@ fn proxy_of(
     (spec, problems)
 }
 
-/// How many service files a check of `target` is about: those of a directory, or the one file.
+/// How many service files a check of `target` is about: the one file, or those of a directory and
+/// of the system's own.
 #[must_use]
-pub fn count(target: &Path) -> usize {
-    if target.is_dir() {
-        list(target).map_or(0, |paths| paths.len())
-    } else {
-        1
+pub fn count(system: Option<&Path>, target: &Path) -> usize {
+    if !target.is_dir() {
+        return 1;
     }
+    let dirs = system.into_iter().chain([target]);
+    dirs.filter_map(|dir| list(dir).ok()).flatten().count()
 }
 
 /// The service files of a directory, sorted.
