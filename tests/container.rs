@@ -414,6 +414,22 @@ fn a_critical_service_that_fails_ends_it() {
     assert_eq!(container.ends(&[]).0, 6);
 }
 
+/// It is one end though there are two reasons for it: nobody takes the second for impatience.
+#[test]
+fn a_service_with_two_reasons_to_end_it_leaves_the_others_their_time() {
+    let container = Container::new("twice");
+    let [up, saved] = ["up", "saved"].map(|name| container.text(name));
+    let web = format!(
+        "trap 'sleep 0.1; echo so > {saved}; exit 0' TERM; echo so > {up}; while :; do sleep 0.01; done"
+    );
+    container.service("web", &format!("exec = {}", quoted(&web)));
+    let db = format!("until test -e {up}; do sleep 0.01; done; exit 6");
+    let more = "critical = true\n[lifecycle]\nrestart = \"never\"\non_failure = \"shutdown\"";
+    container.service("db", &format!("exec = {}\n{more}", quoted(&db)));
+    assert_eq!(container.ends(&[]).0, 6);
+    assert_eq!(container.read("saved"), "so\n");
+}
+
 #[test]
 fn it_needs_no_writable_directory_and_no_rights() {
     let mut container = Container::new("poor");

@@ -92,7 +92,7 @@ impl Reactor {
 
     fn end_by_signal(&mut self, ending: Ending, again_hurries: bool) {
         log::info!("asked to stop by a signal");
-        if again_hurries && self.supervisor.is_closing() {
+        if again_hurries && self.is_ending() {
             self.shut_down(false);
         } else {
             self.begin_end(ending);
@@ -119,8 +119,7 @@ impl Reactor {
             log::info!("{}", verb.text());
         }
         let spare = matches!(ending, Ending::Switch(_));
-        self.closing.ending = Some(ending);
-        if self.supervisor.is_closing() {
+        if self.closing.ending.replace(ending).is_some() {
             return;
         }
         let now = clock::now();
@@ -137,6 +136,12 @@ impl Reactor {
         let within = self.role.grace();
         self.inbox
             .push_back(command(Command::Shutdown { within, spare }));
+    }
+
+    /// Is everything being stopped, or about to be? The engine may not have been told yet, and would
+    /// take to be told twice for impatience.
+    fn is_ending(&self) -> bool {
+        self.closing.ending.is_some()
     }
 
     /// What comes now that everything is down.
@@ -196,7 +201,7 @@ impl Reactor {
             .supervisor
             .service(service)
             .is_some_and(|found| self.files.is_main(&found.spec().name));
-        if !is_main || self.supervisor.is_closing() {
+        if !is_main || self.is_ending() {
             return;
         }
         if let Some(code) = exit_status(to) {
@@ -224,7 +229,7 @@ impl Reactor {
             }
             (_, Follow::Nothing | Follow::Start(_)) => return,
         };
-        if !self.supervisor.is_closing() {
+        if !self.is_ending() {
             log::warn!("{name} has ended, and everything with it; exit status {code}");
             self.begin_end(ending);
         }
@@ -250,7 +255,7 @@ impl Reactor {
                 }
                 of_machine(Verb::Kexec)
             }
-            (Role::Machine(_), SystemVerb::SwitchRoot { .. }) if self.supervisor.is_closing() => {
+            (Role::Machine(_), SystemVerb::SwitchRoot { .. }) if self.is_ending() => {
                 return Err(refused("everything is being stopped already"));
             }
             (Role::Machine(_), SystemVerb::SwitchRoot { root, init }) => {
