@@ -63,6 +63,29 @@ fn what_a_server_did_replays() {
 }
 
 /// A record begins in the middle of what a server did, with what it remembered there.
+/// A definition weighs what it holds, so that few large ones are kept.
+#[test]
+fn large_definitions_do_not_stay_for_long() {
+    let mut sandbox = Sandbox::new();
+    sandbox.runs("first", "sleep 1000");
+    sandbox.start();
+    for round in 0..30 {
+        let names: Vec<String> = (0..3000)
+            .map(|number| format!("name-{round}-{number}"))
+            .collect();
+        sandbox.target("all", &format!("[dependencies]\nwants = {}", json!(names)));
+        sandbox.ask("service.reload", json!({}));
+    }
+    let text = record(&sandbox);
+    let reloads = text
+        .lines()
+        .filter(|line| line.contains(" command Reload "));
+    let reloads = reloads.count();
+    assert!((1..=6).contains(&reloads), "{reloads} reloads");
+    replays(&text);
+    sandbox.stop();
+}
+
 #[test]
 fn the_middle_of_a_long_history_replays() {
     let mut sandbox = Sandbox::new();

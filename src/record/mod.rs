@@ -38,6 +38,9 @@ const NAMES_AN_EVENT: usize = 4;
 /// And so many bytes of a definition.
 const BYTES_AN_EVENT: usize = 256;
 
+/// What a short text takes beside its letters.
+const BYTES_A_NAME: usize = 32;
+
 /// Keeps what the engine was told last.
 #[derive(Clone, Debug)]
 pub struct Recorder {
@@ -153,19 +156,37 @@ fn kept(all: &Supervisor, event: &Event) -> (Event, usize) {
     (event, weight)
 }
 
-/// Most of the bytes of a definition: its program's line and environment.
+/// Most of the bytes of a definition: the names in it, what is run, and its environment.
 fn held_bytes(spec: &Spec) -> usize {
-    let Some(program) = spec.program() else {
-        return 0;
-    };
-    let exec: usize = match &program.exec {
+    let length = |exec: &Exec| match exec {
         Exec::Line(line) => line.len(),
-        Exec::Words(words) => words.iter().map(String::len).sum(),
+        Exec::Words(words) => words.iter().map(|word| word.len() + BYTES_A_NAME).sum(),
     };
-    let env = program.env.iter();
-    exec + env
-        .map(|(key, value)| key.len() + value.len())
-        .sum::<usize>()
+    let links = &spec.links;
+    let lists = [
+        &links.requires,
+        &links.after,
+        &links.wants,
+        &links.conflicts,
+    ];
+    let names = lists.into_iter().flatten();
+    let names: usize = names.map(|name| name.len() + BYTES_A_NAME).sum();
+    let all = &spec.hooks;
+    let hooks = [
+        &all.pre_start,
+        &all.post_start,
+        &all.stop,
+        &all.post_stop,
+        &all.reload,
+    ];
+    let hooks = hooks.into_iter().flatten();
+    let hooks: usize = hooks.map(|hook| length(&hook.exec)).sum();
+    let program = spec.program().map_or(0, |program| {
+        let env = program.env.iter();
+        let env = env.map(|(key, value)| key.len() + value.len() + 2 * BYTES_A_NAME);
+        length(&program.exec) + env.sum::<usize>()
+    });
+    names + hooks + program
 }
 
 /// Replays a text and writes it anew. If what was done is not what would be done now, the two texts
