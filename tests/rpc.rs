@@ -1,10 +1,13 @@
 //! What goes over the socket: lines in any pieces, requests of any sense, clients of any manners.
 
+#[path = "common/meter.rs"]
+mod meter;
 #[path = "common/sandbox.rs"]
 mod sandbox;
 
 use std::fs;
 use std::io::{ErrorKind, Write};
+use std::os::unix::net::UnixStream;
 
 use sandbox::{Connection, Sandbox, quoted, wait_until};
 use serde_json::{Value, json};
@@ -162,7 +165,6 @@ fn what_is_no_request_is_told_so() {
         b"{\"jsonrpc\":\"\xc3\x28\",\"id\":1,\"method\":\"system.ping\"}",
         b"\xff\xfe\x00\x01",
         b"\0",
-        deep.as_bytes(),
         deep_object.as_bytes(),
         in_params.as_bytes(),
     ];
@@ -173,6 +175,9 @@ fn what_is_no_request_is_told_so() {
         assert!(!reply["error"]["message"].as_str().unwrap().is_empty());
         assert_eq!(tell(&mut connection, PING), pong(&json!(7)), "{what}");
     }
+    // A batch of one.
+    let reply = tell(&mut connection, deep.as_bytes());
+    assert_eq!((code(&reply[0]), &reply[0]["id"]), (-32700, &json!(0)));
 }
 
 #[test]
@@ -253,6 +258,41 @@ fn a_batch_is_answered_by_one_line() {
         assert_eq!(reply["id"], at);
     }
     assert_eq!(connection.line(), None);
+}
+
+/// While the first waits, the others are nothing but their line.
+#[test]
+fn a_batch_that_waits_takes_little_room() {
+    const CLIENTS: u64 = 20;
+    let mut sandbox = Sandbox::new();
+    sandbox.runs("one", "sleep 1000");
+    sandbox.start();
+    sandbox.await_running("one");
+    let own = || meter::memory(sandbox.server_pid()).own;
+    let waiting = || {
+        let record = sandbox.cli(&["debug", "record"]).0;
+        record.matches(" command Wait ").count()
+    };
+    let before = (own(), waiting());
+    let waits = json!({"name": "one", "for": "stopped"});
+    let waits = json!({"jsonrpc": "2.0", "id": 1, "method": "service.wait", "params": waits});
+    let line = format!("[{waits}{}]\n", ",0".repeat(500_000));
+    let clients: Vec<Connection> = (0..CLIENTS)
+        .map(|_| {
+            let mut connection = sandbox.connect();
+            connection.send(line.as_bytes());
+            connection
+        })
+        .collect();
+    assert!(wait_until(|| waiting() == before.1 + clients.len()));
+    let most = (CLIENTS * 4) << 10;
+    assert!(
+        own() < before.0 + most,
+        "{} KiB, {} before",
+        own(),
+        before.0
+    );
+    drop(clients);
 }
 
 #[test]
@@ -681,11 +721,6 @@ fn replies_have_the_shapes_that_clients_know() {
         output,
         json!({"output": format!("alpha (pid={alpha})\n  └─ (no child processes)")})
     );
-    // Changes that are not waited for say nothing but that they were taken on.
-    for method in ["start", "stop", "restart", "kill"] {
-        let answer = sandbox.ask(&format!("service.{method}"), json!({"name": "alpha"}));
-        assert_eq!(answer, json!({"ok": true}), "{method}");
-    }
     assert_eq!(
         sandbox.refused("service.kill", json!({"name": "once"})).1,
         "service not running: once"
@@ -701,6 +736,11 @@ fn replies_have_the_shapes_that_clients_know() {
             refused.1.ends_with(&format!("(signal {signal}): {why}")),
             "{refused:?}"
         );
+    }
+    // Changes that are not waited for say nothing but that they were taken on.
+    for method in ["start", "kill", "stop", "restart"] {
+        let answer = sandbox.ask(&format!("service.{method}"), json!({"name": "alpha"}));
+        assert_eq!(answer, json!({"ok": true}), "{method}");
     }
 }
 
@@ -951,6 +991,47 @@ fn three_hundred_waiting_clients_do_not_keep_others_out() {
     let answer = connection.line();
     drop(waiting);
     assert!(answer.is_some(), "a new client is turned away");
+}
+
+/// Far more than one turn serves, and the first answer tells that nobody reads it.
+#[test]
+fn what_was_asked_is_done_though_nobody_waits_for_the_answer() {
+    const SERVICES: usize = 150;
+    let mut sandbox = Sandbox::new();
+    for number in 0..SERVICES {
+        sandbox.service(
+            &format!("s{number}"),
+            "exec = [\"sleep\", \"1000\"]\nstatus = \"stop\"",
+        );
+    }
+    sandbox.start();
+    let lines = |wait: bool| -> String {
+        let requests = (0..SERVICES).map(|number| {
+            let params = json!({"name": format!("s{number}"), "wait": wait});
+            let verb = if wait {
+                "service.stop"
+            } else {
+                "service.start"
+            };
+            let line = json!({"jsonrpc": "2.0", "id": number, "method": verb, "params": params});
+            format!("{line}\n")
+        });
+        requests.collect()
+    };
+    let are = |wanted: &str| {
+        let mut names = (0..SERVICES).map(|number| format!("s{number}"));
+        names.all(|name| sandbox.state(&name) == wanted)
+    };
+    for (wait, wanted) in [(false, "running"), (true, "exited")] {
+        let mut stream = UnixStream::connect(sandbox.socket()).unwrap();
+        stream.write_all(lines(wait).as_bytes()).unwrap();
+        drop(stream);
+        assert!(
+            wait_until(|| are(wanted)),
+            "not {wanted}\n{}",
+            sandbox.log()
+        );
+    }
 }
 
 #[test]

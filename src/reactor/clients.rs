@@ -190,7 +190,7 @@ impl Clients {
         Some(request)
     }
 
-    /// Reads what has come. False if the connection is gone.
+    /// Reads what has come. False if nobody is there.
     pub(super) fn read(&mut self, id: ClientId) -> bool {
         let Some(client) = self.client(id) else {
             return false;
@@ -204,7 +204,7 @@ impl Clients {
             Ok(count) => client.exchange.push(&buffer[..count]),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => client.readable = false,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => return false,
+            Err(_) => client.exchange.end(),
         }
         true
     }
@@ -256,7 +256,7 @@ impl Clients {
             .is_some_and(|client| client.exchange.is_batch())
     }
 
-    /// Writes what can be written. False if the connection is gone, or has nothing left to do.
+    /// Writes what can be written. False if nobody is there, or there is nothing left to do.
     pub(super) fn write(&mut self, id: ClientId, registry: &Registry) -> bool {
         let Some(client) = self.client(id) else {
             return false;
@@ -264,17 +264,23 @@ impl Clients {
         client.exchange.settle();
         while let Some(bytes) = client.exchange.output() {
             match client.stream.write(bytes) {
-                Ok(0) => return false,
+                Ok(0) => client.exchange.deafen(),
                 Ok(count) => client.exchange.wrote(count),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     client.exchange.give_back();
                     return client.watch_room(true, registry);
                 }
-                Err(_) => return false,
+                Err(_) => client.exchange.deafen(),
             }
         }
         client.watch_room(false, registry) && !client.exchange.is_done()
+    }
+
+    /// Does this client read no more?
+    pub(super) fn is_deaf(&mut self, id: ClientId) -> bool {
+        self.client(id)
+            .is_some_and(|client| client.exchange.is_deaf())
     }
 
     /// Has this client something to do right away?

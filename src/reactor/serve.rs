@@ -58,12 +58,17 @@ impl Reactor {
         };
         self.clients.readable(client);
         self.clients.come_back(client);
-        // Somebody who sent and left is not answered, but what was asked is done; only the wait
-        // for it is of no use.
-        if gone && self.is_follower(client) {
-            return self.hung_up(client);
-        }
         if gone {
+            self.listens_no_more(client);
+        }
+    }
+
+    /// Somebody who sent and left is not answered, but what was asked is done; only the wait for it
+    /// is of no use.
+    fn listens_no_more(&mut self, client: ClientId) {
+        if self.is_follower(client) {
+            self.hung_up(client);
+        } else {
             self.forget_tickets(client);
         }
     }
@@ -90,6 +95,9 @@ impl Reactor {
         }
         if !self.clients.write(client, self.poll.registry()) {
             return self.hung_up(client);
+        }
+        if self.clients.is_deaf(client) {
+            self.listens_no_more(client);
         }
         if self.clients.is_runnable(client) {
             self.clients.come_back(client);

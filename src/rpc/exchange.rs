@@ -1,12 +1,10 @@
 //! What one peer asks and is answered: bytes in, one request at a time, answers out in order, and a
 //! bound on what it may leave lying about.
 
-use std::collections::VecDeque;
-
 use serde_json::Value;
 
 use super::frame::{Frames, Line, MAX_LINE_BYTES};
-use super::wire::{Code, Incoming, Refusal, Request, parse, reply, understood};
+use super::wire::{Batch, Code, Incoming, Refusal, Request, parse, reply};
 
 /// Bytes of answers that may wait to be read before no further request is taken.
 const OUTPUT_PAUSE_BYTES: usize = 256 << 10;
@@ -20,6 +18,8 @@ pub struct Exchange {
     frames: Frames,
     /// The peer sends no more.
     ended: bool,
+    /// The peer reads no more: what it asks is done, and not answered.
+    deaf: bool,
     /// A request is being worked on; the next one waits.
     waiting: bool,
     rest: Rest,
@@ -32,28 +32,35 @@ pub struct Exchange {
 /// Requests of a batch that were not taken yet.
 #[derive(Debug)]
 enum Rest {
-    Each(VecDeque<Value>),
+    Each(Batch),
     /// They are refused as one, as the answers to those before are too long.
     TooLong,
 }
 
 impl Default for Rest {
     fn default() -> Self {
-        Self::Each(VecDeque::new())
+        Self::Each(Batch::default())
     }
 }
 
 impl Rest {
     fn is_empty(&self) -> bool {
         match self {
-            Self::Each(items) => items.is_empty(),
+            Self::Each(batch) => batch.is_empty(),
             Self::TooLong => false,
+        }
+    }
+
+    fn held_bytes(&self) -> usize {
+        match self {
+            Self::Each(batch) => batch.held_bytes(),
+            Self::TooLong => 0,
         }
     }
 
     fn next(&mut self) -> Option<Result<Request, Refusal>> {
         match self {
-            Self::Each(items) => items.pop_front().map(understood),
+            Self::Each(batch) => batch.next(),
             Self::TooLong => {
                 *self = Self::default();
                 let text = format!("the answers to a batch are longer than {BATCH_BYTES} bytes");
@@ -81,6 +88,20 @@ impl Exchange {
         self.ended = true;
     }
 
+    /// The peer reads no more. What it has asked for is done all the same.
+    pub fn deafen(&mut self) {
+        self.deaf = true;
+        self.output = Vec::new();
+        self.written = 0;
+        self.batch = None;
+    }
+
+    /// Does the peer read no more?
+    #[must_use]
+    pub fn is_deaf(&self) -> bool {
+        self.deaf
+    }
+
     /// The next request, if there may be one now.
     pub fn next_request(&mut self) -> Option<Result<Request, Refusal>> {
         if self.waiting || !self.has_room() {
@@ -101,10 +122,10 @@ impl Exchange {
                 );
                 Some(Err(Refusal::new(Code::Parse, text)))
             }
-            Line::Whole(line) => match parse(&line) {
+            Line::Whole(line) => match parse(line) {
                 Incoming::One(request) => Some(request),
-                Incoming::Batch(requests) => {
-                    self.rest = Rest::Each(requests.into());
+                Incoming::Batch(batch) => {
+                    self.rest = Rest::Each(batch);
                     self.batch = Some(Vec::new());
                     self.rest.next()
                 }
@@ -126,7 +147,9 @@ impl Exchange {
     /// Answers the request at hand. A notification is done with without a word.
     pub fn answer(&mut self, request: Option<&Value>, answer: &Result<Value, Refusal>) {
         self.waiting = false;
-        let Some(request) = request else { return };
+        let Some(request) = request.filter(|_| !self.deaf) else {
+            return;
+        };
         match &mut self.batch {
             Some(batch) => {
                 batch.push(if batch.is_empty() { b'[' } else { b',' });
@@ -144,7 +167,9 @@ impl Exchange {
 
     /// Tells the peer something it did not ask for just now.
     pub fn tell(&mut self, bytes: &[u8]) {
-        self.output.extend_from_slice(bytes);
+        if !self.deaf {
+            self.output.extend_from_slice(bytes);
+        }
     }
 
     /// May the peer be told more than it has read so far?
@@ -208,7 +233,7 @@ impl Exchange {
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         let batch = self.batch.as_ref().map_or(0, Vec::len);
-        self.output.len() + self.frames.pending() + batch
+        self.output.len() + self.frames.pending() + batch + self.rest.held_bytes()
     }
 
     /// Nothing more will come, and nothing is owed.

@@ -23,4 +23,4 @@ pub use exchange::Exchange;
 pub use frame::{Frames, Line, MAX_LINE_BYTES};
 pub use methods::{METHODS, Method, Role, find};
 pub use outcome::render;
-pub use wire::{Incoming, Refusal, Request, note, parse, reply, understood};
+pub use wire::{Batch, Incoming, Refusal, Request, note, parse, reply};

@@ -1,5 +1,6 @@
 //! Requests and replies as they stand on the wire (JSON-RPC 2.0, <https://www.jsonrpc.org>).
 
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
@@ -21,9 +22,69 @@ pub struct Request {
 pub enum Incoming {
     /// One request, or what is wrong with it.
     One(Result<Request, Refusal>),
-    /// A batch, answered by one line. Each is [`understood`] when its turn comes: half a million that
-    /// are none take little room until then.
-    Batch(Vec<Value>),
+    /// A batch, answered by one line.
+    Batch(Batch),
+}
+
+/// The requests of a batch that were not taken yet, as they stand in its line: half a million that
+/// are none take no more room than that. Each is understood when its turn comes.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    line: Vec<u8>,
+    /// Where the next one begins.
+    at: usize,
+}
+
+impl Batch {
+    /// A line that is an array.
+    fn new(line: Vec<u8>) -> Result<Self, Refusal> {
+        let items: Vec<IgnoredAny> = serde_json::from_slice(&line).map_err(refuse)?;
+        if items.is_empty() {
+            let text = "a batch needs at least one request";
+            return Err(Refusal::new(Code::InvalidRequest, text));
+        }
+        let open = line.iter().position(|byte| *byte == b'[');
+        let mut batch = Self { line, at: 0 };
+        batch.go_on(open.map_or(0, |at| at + 1));
+        Ok(batch)
+    }
+
+    /// Goes to what comes `count` bytes further on.
+    fn go_on(&mut self, count: usize) {
+        self.at += count;
+        let rest = &self.line[self.at..];
+        let is_between = |byte: &&u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | b',');
+        self.at += rest.iter().take_while(is_between).count();
+        if matches!(self.line.get(self.at), None | Some(b']')) {
+            *self = Self::default();
+        }
+    }
+
+    /// Is there none any more?
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.line.is_empty()
+    }
+
+    /// Bytes that are kept for them.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.line.len()
+    }
+}
+
+impl Iterator for Batch {
+    type Item = Result<Request, Refusal>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let rest = self.line.get(self.at..).filter(|rest| !rest.is_empty())?;
+        let mut items = serde_json::Deserializer::from_slice(rest).into_iter::<IgnoredAny>();
+        items.next()?.ok()?;
+        let end = items.byte_offset();
+        let request = serde_json::from_slice(&rest[..end]);
+        self.go_on(end);
+        Some(request.map_err(refuse).and_then(understand))
+    }
 }
 
 /// An error reply.
@@ -76,32 +137,15 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, 
 
 /// Reads a line. Whatever is no request is refused with the id 0, as zinit 0.3.9 did.
 #[must_use]
-pub fn parse(line: &[u8]) -> Incoming {
+pub fn parse(line: Vec<u8>) -> Incoming {
     if line.trim_ascii_start().first() != Some(&b'[') {
         return Incoming::One(
-            serde_json::from_slice(line)
+            serde_json::from_slice(&line)
                 .map_err(refuse)
                 .and_then(understand),
         );
     }
-    match serde_json::from_slice::<Vec<Value>>(line) {
-        Err(error) => Incoming::One(Err(refuse(error))),
-        Ok(items) if items.is_empty() => Incoming::One(Err(Refusal::new(
-            Code::InvalidRequest,
-            "a batch needs at least one request",
-        ))),
-        Ok(items) => Incoming::Batch(items),
-    }
-}
-
-/// Reads a request of a batch.
-///
-/// # Errors
-/// With what is wrong with it.
-pub fn understood(item: Value) -> Result<Request, Refusal> {
-    serde_json::from_value(item)
-        .map_err(refuse)
-        .and_then(understand)
+    Batch::new(line).map_or_else(|refusal| Incoming::One(Err(refusal)), Incoming::Batch)
 }
 
 fn refuse(error: serde_json::Error) -> Refusal {
@@ -171,7 +215,7 @@ mod tests {
     use serde_json::json;
 
     fn one(line: &str) -> Result<Request, Refusal> {
-        match parse(line.as_bytes()) {
+        match parse(line.as_bytes().to_vec()) {
             Incoming::One(one) => one,
             Incoming::Batch(_) => panic!("a batch"),
         }
@@ -220,14 +264,41 @@ mod tests {
             "x",
             "{}",
             r#"{"jsonrpc":2,"id":1,"method":"m"}"#,
-            &deep,
+            "[1,",
+            "[1]]",
             &params,
         ] {
             assert_eq!(one(line).expect_err(line).code, -32700, "{line}");
         }
         assert_eq!(one("[]").expect_err("empty").code, -32600);
         assert!(one("{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"m\",\"method\":\"n\"}").is_err());
-        assert!(matches!(parse(b"\"\xff\xfe\""), Incoming::One(Err(_))));
+        assert!(matches!(
+            parse(b"\"\xff\xfe\"".to_vec()),
+            Incoming::One(Err(_))
+        ));
+    }
+
+    #[test]
+    fn requests_of_a_batch_are_cut_where_they_end() {
+        let deep = format!("{}{}", "[".repeat(500), "]".repeat(500));
+        let odd = r#"true,-1.5e3 ,null,"],[\"",[1,[]],{"a":{"b":"}"}},"\ud800",1e999"#;
+        let ask = |id| format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"m[","params":[{{}}]}}"#);
+        let line = format!(" [ {} ,\t{odd},{deep},{}\r]\t", ask(1), ask(2));
+        let Incoming::Batch(mut batch) = parse(line.clone().into_bytes()) else {
+            panic!("no batch");
+        };
+        assert_eq!(batch.held_bytes(), line.len());
+        let ids = batch.by_ref().map(|request| match request {
+            Ok(request) => request.id.expect("an id"),
+            Err(refusal) => json!(refusal.code),
+        });
+        let refused = vec![json!(-32700); 9];
+        assert_eq!(
+            ids.collect::<Vec<_>>(),
+            [vec![json!(1)], refused, vec![json!(2)]].concat()
+        );
+        assert!(batch.is_empty() && batch.next().is_none());
+        assert_eq!(batch.held_bytes(), 0);
     }
 
     #[test]

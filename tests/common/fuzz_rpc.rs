@@ -303,14 +303,10 @@ fn ids_of(line: &[u8]) -> Option<Value> {
     if line.len() > rpc::MAX_LINE_BYTES {
         return Some(json!(0));
     }
-    match rpc::parse(line) {
+    match rpc::parse(line.to_vec()) {
         Incoming::One(request) => id_of(request),
         Incoming::Batch(requests) => {
-            let ids: Vec<Value> = requests
-                .into_iter()
-                .map(rpc::understood)
-                .filter_map(id_of)
-                .collect();
+            let ids: Vec<Value> = requests.filter_map(id_of).collect();
             (!ids.is_empty()).then_some(Value::Array(ids))
         }
     }
