@@ -263,7 +263,7 @@ pub const COMMANDS: &[Command] = &[
         name: "start-all",
         flags: WAITING,
         group: Group::Change,
-        about: "start all services but those of class system",
+        about: "start all services with status start, but those of class system",
         help: ANY_LENGTH,
         meaning: meaning::start_all,
         ..BARE
@@ -337,7 +337,7 @@ pub const COMMANDS: &[Command] = &[
         operands: (0, 1),
         group: Group::Configure,
         about: "check service files; needs no server",
-        help: "Without an operand it checks the directory that the server would read.",
+        help: "Without an operand it checks those of the server that a client would ask.",
         meaning: meaning::check,
         ..BARE
     },
@@ -406,7 +406,7 @@ pub const COMMANDS: &[Command] = &[
         group: Group::Server,
         about: "run as PID 1 of a machine or a container",
         help: "COMMAND is the main command of a container, whose exit status becomes the container's.\n\
-               The names init and zinit-pid1 mean the same. 'man zinit' has the kernel's words and the signals.",
+               The names init and zinit-pid1 mean the same. 'man zinit-init' has the kernel's words and the signals.",
         meaning: meaning::init,
         ..BARE
     },
@@ -580,7 +580,7 @@ const ADD_FLAGS: &[Flag] = &[
     ),
     plain(
         "ephemeral",
-        "forget it when the server ends (a later release)",
+        "write no file: it is there until the server ends",
     ),
 ];
 

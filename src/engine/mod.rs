@@ -379,7 +379,7 @@ pub enum Command {
         /// The service.
         service: ServiceId,
     },
-    /// Start every service that is not `class = "system"`.
+    /// Start every service with `status = "start"` that is not `class = "system"`.
     StartAll,
     /// Stop every service that is not `class = "system"`.
     StopAll,
