@@ -1,6 +1,8 @@
 //! Where output goes beside the ring: files, other logs, and those who follow. And instances, whose
 //! names are in it.
 
+#[path = "common/meter.rs"]
+mod meter;
 #[path = "common/sandbox.rs"]
 mod sandbox;
 
@@ -11,6 +13,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use meter::Tracer;
 use nix::sys::signal::Signal;
 use sandbox::{PATIENCE, Sandbox, quoted, signal, wait_until};
 use serde_json::{Value, json};
@@ -317,6 +320,32 @@ fn a_file_that_takes_nothing_costs_nothing() {
         in_a_row > 50
     };
     assert!(wait_until(is_idle));
+    sandbox.stop();
+}
+
+/// The same while the service lives and waits for its file, in a container, whose own output takes
+/// all there is.
+#[test]
+fn a_file_that_takes_nothing_costs_nothing_in_a_container() {
+    let mut sandbox = Sandbox::new();
+    sandbox.env("DIR", &sandbox.text(""));
+    sandbox.wrap(&["sh", "-c", "shift; exec \"$0\" init --container \"$@\""]);
+    let exec = "echo here; while ! test -e $DIR/go; do sleep 0.02; done; \
+                yes $(printf %0200d 0) | head -c 600000; exec sleep 1000";
+    let file = "[logging]\nfile = \"/dev/full\"";
+    sandbox.service("loud", &format!("exec = {}\n{file}", quoted(exec)));
+    sandbox.start();
+    sandbox.wait_output("loud", "here");
+    let Some(tracer) = Tracer::attach(sandbox.server_pid(), sandbox.path("calls")) else {
+        return;
+    };
+    fs::write(sandbox.path("go"), "").unwrap();
+    let dropped = "lines are dropped";
+    assert!(wait_until(|| sandbox.log().contains(dropped)));
+    let calls = tracer.detach();
+    let polls = ["epoll_wait", "epoll_pwait"].map(|name| calls.0.get(name).unwrap_or(&0));
+    let turns: u64 = polls.into_iter().sum();
+    assert!(turns < 500, "{turns} turns:\n{}", calls.table(1));
     sandbox.stop();
 }
 

@@ -464,14 +464,13 @@ impl Runs {
         let now = clock::now();
         let has_room = self.sinks.keeper.step(now, registry);
         self.sinks.ships.flush(now);
-        let Some(forward) = &mut self.sinks.forward else {
-            if has_room {
-                self.busy.append(&mut self.paused);
-            }
-            return;
-        };
-        forward.flush();
-        if !forward.is_full() {
+        let is_freed = self.sinks.forward.as_mut().is_some_and(|forward| {
+            let was_full = forward.is_full();
+            forward.flush();
+            was_full && !forward.is_full()
+        });
+        // Only then: who waits for a file would come back each turn.
+        if has_room || is_freed {
             self.busy.append(&mut self.paused);
         }
     }
