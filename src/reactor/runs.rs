@@ -486,7 +486,9 @@ impl Runs {
     #[must_use]
     pub(super) fn is_waiting(&self) -> bool {
         let forward = self.sinks.forward.as_ref();
-        forward.is_some_and(Forward::is_waiting) || self.sinks.keeper.is_waiting()
+        forward.is_some_and(Forward::is_waiting)
+            || self.sinks.keeper.is_waiting()
+            || self.sinks.ships.is_waiting()
     }
 
     /// What services have in common.
