@@ -206,6 +206,7 @@ impl Runs {
         let memory_kills = self.cgroups.memory_kills(&spec.name);
         self.keep(service, spec);
         let run = self.runs.or_default(service);
+        run.buffer_lines = spec.logging.buffer_lines;
         run.used = None;
         run.memory_kills = memory_kills;
         run.awaited = match &spec.readiness {
@@ -274,7 +275,10 @@ impl Runs {
             self.sinks.of(spec, &used)
         };
         let run = self.runs.or_default(service);
-        run.buffer_lines = spec.logging.buffer_lines;
+        // What an errand finds stays: less may be kept for want of memory, until the next start.
+        if run.buffer_lines == 0 {
+            run.buffer_lines = spec.logging.buffer_lines;
+        }
         run.work = work;
     }
 
