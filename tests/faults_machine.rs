@@ -335,6 +335,13 @@ fn a_server_that_gets_no_more_memory_lives_on_what_it_has() {
         sandbox.service(&format!("loud{number}"), &body);
     }
     sandbox.service("steady", WAITS);
+    sandbox.env("DIR", &sandbox.text(""));
+    // It writes more each time it is told to, and is looked at all the time.
+    let exec = "for n in 1 2; do until test -e $DIR/more$n; do sleep 0.02; done; i=0; \
+                while [ $i -lt 200 ]; do i=$((i+1)); echo $n.$i; done; done; exec sleep 1000";
+    let probe =
+        "[health]\ntype = \"exec\"\ntarget = \"echo looked >> $DIR/looks\"\ninterval_ms = 50";
+    sandbox.service("probed", &format!("exec = {}\n{probe}", quoted(exec)));
     sandbox.start();
     sandbox.await_running("steady");
     let steady = sandbox.pid("steady");
@@ -375,7 +382,17 @@ fn a_server_that_gets_no_more_memory_lives_on_what_it_has() {
     wait_log(&sandbox, "there is no more memory");
     assert_eq!(sandbox.pid("steady"), steady);
     assert!(limit(&sandbox, "--as=unlimited:"));
-    // With memory again all of it is kept from the next start on.
+    // With memory again all of it is kept from the next start on, and not before, whatever else is
+    // run for a service.
+    let looks = sandbox.lines("looks").len();
+    assert!(wait_until(|| sandbox.lines("looks").len() > looks + 2));
+    fs::write(sandbox.path("more1"), "").unwrap();
+    sandbox.wait_output("probed", "1.200");
+    assert_eq!(sandbox.output("probed").len(), 20);
+    sandbox.done("service.restart", "probed");
+    fs::write(sandbox.path("more2"), "").unwrap();
+    sandbox.wait_output("probed", "2.200");
+    assert!(sandbox.output("probed").len() >= 400);
     sandbox.done("service.restart", "loud1");
     assert!(wait_until(|| sandbox.output("loud1").len() > 5000));
     sandbox.stop();

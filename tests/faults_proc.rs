@@ -1,11 +1,14 @@
 //! What a server does whose `/proc` is not there, shows less than there is, or shows somebody
 //! else's processes.
 
+#[path = "common/meter.rs"]
+mod meter;
 #[path = "common/plight.rs"]
 mod plight;
 #[path = "common/sandbox.rs"]
 mod sandbox;
 
+use meter::Tracer;
 use nix::sys::signal::Signal;
 use plight::{assert_idle, in_mounts, nap, needs, works};
 use sandbox::{Sandbox, find_program, is_alive, quoted, signal, wait_until};
@@ -129,6 +132,73 @@ fn a_server_whose_proc_goes_and_comes_back_goes_on() {
     they_come_and_go(&sandbox);
     assert_eq!(says_it(&sandbox), 0, "{}", sandbox.log());
     sandbox.stop();
+}
+
+/// Three processes of one group, each of which notes every SIGTERM and ends when it is told to: the
+/// main one, its child, and one that has lost its parent.
+const COUNTS: &str = "counts() { trap \"echo $1 >> $DIR/asked\" TERM; touch $DIR/$1; \
+                      until test -e $DIR/end-$1; do sleep 0.02; done; }; \
+                      counts child & ( counts orphan & ); counts main";
+
+/// A stop asks each of them once: who is asked again may take it for impatience.
+fn each_is_asked_once(hides: &str, then: impl Fn(&Sandbox)) {
+    let mut sandbox = Sandbox::new();
+    sandbox.env("DIR", &sandbox.text(""));
+    let lifecycle = "[lifecycle]\nstop_timeout_ms = 600000";
+    sandbox.service("counts", &format!("exec = {}\n{lifecycle}", quoted(COUNTS)));
+    in_mounts(&mut sandbox, hides);
+    sandbox.start();
+    let all = ["child", "main", "orphan"];
+    let are_up = || all.iter().all(|name| sandbox.path(name).exists());
+    assert!(wait_until(are_up));
+    let main = sandbox.pid("counts");
+    then(&sandbox);
+    let tracer = Tracer::attach(sandbox.server_pid(), sandbox.path("calls"));
+    sandbox.ask("service.stop", json!({"name": "counts"}));
+    let asked = || {
+        let mut asked = sandbox.lines("asked");
+        asked.sort();
+        asked
+    };
+    let is_each_asked = || all.iter().all(|name| asked().iter().any(|one| one == name));
+    assert!(wait_until(is_each_asked), "{:?}", asked());
+    let ends = |name: &str| std::fs::write(sandbox.path(&format!("end-{name}")), "").unwrap();
+    ends("main");
+    // What it leaves behind is looked at before it is collected.
+    let is_collected = || !std::path::Path::new(&format!("/proc/{main}")).exists();
+    assert!(wait_until(is_collected), "{}", sandbox.log());
+    ["child", "orphan"].into_iter().for_each(ends);
+    sandbox.await_goal("counts", "stopped").unwrap();
+    assert_eq!(asked(), all);
+    // Signals that come close together may be one to whoever gets them.
+    if let Some(tracer) = tracer {
+        let calls = tracer.detach();
+        let kills = calls.0.get("kill");
+        assert_eq!(kills, Some(&1), "{}", calls.table(1));
+    }
+    sandbox.stop();
+}
+
+#[test]
+fn without_proc_a_stop_asks_each_process_once() {
+    let hides = "mount -t tmpfs none /proc";
+    if needs("a mount namespace", &["unshare", "-m", "sh", "-c", hides]) {
+        each_is_asked_once(hides, |_| ());
+    }
+}
+
+/// The server still hears of its children then, and sees nothing of them.
+#[test]
+fn when_proc_has_gone_a_stop_asks_each_process_once() {
+    let shows = "mount -t proc proc /proc";
+    if needs("a mount namespace", &["unshare", "-m", "sh", "-c", shows]) {
+        each_is_asked_once(shows, |sandbox| {
+            let server = sandbox.server_pid().to_string();
+            let enter = ["nsenter", "-t", &server, "-m"];
+            let hides = ["mount", "-t", "tmpfs", "none", "/proc"];
+            assert!(works(&[&enter[..], &hides].concat()));
+        });
+    }
 }
 
 /// `unshare -p` without a `/proc` of its own is a mistake that is easily made: there the numbers of

@@ -1,6 +1,8 @@
 //! Where output goes beside the ring: files, other logs, and those who follow. And instances, whose
 //! names are in it.
 
+#[path = "common/meter.rs"]
+mod meter;
 #[path = "common/sandbox.rs"]
 mod sandbox;
 
@@ -11,6 +13,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use meter::Tracer;
 use nix::sys::signal::Signal;
 use sandbox::{PATIENCE, Sandbox, quoted, signal, wait_until};
 use serde_json::{Value, json};
@@ -318,6 +321,171 @@ fn a_file_that_takes_nothing_costs_nothing() {
     };
     assert!(wait_until(is_idle));
     sandbox.stop();
+}
+
+/// The same while the service lives and waits for its file, in a container, whose own output takes
+/// all there is.
+#[test]
+fn a_file_that_takes_nothing_costs_nothing_in_a_container() {
+    let mut sandbox = Sandbox::new();
+    sandbox.env("DIR", &sandbox.text(""));
+    sandbox.wrap(&["sh", "-c", "shift; exec \"$0\" init --container \"$@\""]);
+    let exec = "echo here; while ! test -e $DIR/go; do sleep 0.02; done; \
+                yes $(printf %0200d 0) | head -c 600000; exec sleep 1000";
+    let file = "[logging]\nfile = \"/dev/full\"";
+    sandbox.service("loud", &format!("exec = {}\n{file}", quoted(exec)));
+    sandbox.start();
+    sandbox.wait_output("loud", "here");
+    let Some(tracer) = Tracer::attach(sandbox.server_pid(), sandbox.path("calls")) else {
+        return;
+    };
+    fs::write(sandbox.path("go"), "").unwrap();
+    let dropped = "lines are dropped";
+    assert!(wait_until(|| sandbox.log().contains(dropped)));
+    let calls = tracer.detach();
+    let polls = ["epoll_wait", "epoll_pwait"].map(|name| calls.0.get(name).unwrap_or(&0));
+    let turns: u64 = polls.into_iter().sum();
+    assert!(turns < 500, "{turns} turns:\n{}", calls.table(1));
+    sandbox.stop();
+}
+
+/// What makes a line a long one.
+const FILL: &str =
+    "a line that is as long as all the others and says nothing, nothing at all but its number:";
+
+/// A service that writes five thousand lines, and no more.
+fn bursts(sandbox: &Sandbox, name: &str, logging: &str) {
+    let exec =
+        format!("i=0; while [ $i -lt 5000 ]; do i=$((i+1)); echo {FILL} $i; done; exec sleep 1000");
+    let body = format!("exec = {}\n[logging]\n{logging}", quoted(&exec));
+    sandbox.service(name, &body);
+}
+
+/// The last line of such a service.
+fn last() -> String {
+    format!("{FILL} 5000")
+}
+
+/// Lines that arrived, and how many are told to be lost.
+fn counted(text: &str) -> (usize, usize) {
+    let told = text.lines().filter_map(|line| {
+        let (before, _) = line.split_once(" lines lost")?;
+        before.rsplit(' ').next()?.parse::<usize>().ok()
+    });
+    let arrived = text.lines().filter(|line| {
+        let word = line.rsplit(' ').next().unwrap_or_default();
+        word.parse::<u32>().is_ok()
+    });
+    (arrived.count(), told.sum())
+}
+
+/// How many lines were dropped is written when there is room, whether or not another line comes; and
+/// in the end, if there is any room by then. Else the log says it.
+#[test]
+fn what_was_dropped_is_counted_in_the_file_without_another_line() {
+    let mut sandbox = Sandbox::new();
+    let names = ["soon", "late", "never"];
+    let path = |name: &str| sandbox.text(&format!("{name}/log"));
+    for name in names {
+        let logging = format!("file = {}", quoted(&path(name)));
+        bursts(&sandbox, name, &logging);
+    }
+    sandbox.start();
+    for name in names {
+        let dropped = format!("{name}/log: too slow; lines are dropped");
+        assert!(wait_until(|| sandbox.log().contains(&dropped)));
+        sandbox.wait_output(name, &last());
+    }
+    let file = |name: &str| fs::read_to_string(sandbox.path(name).join("log")).unwrap_or_default();
+    fs::create_dir(sandbox.path("soon")).unwrap();
+    let is_told = || file("soon").ends_with(" lines lost\n");
+    assert!(wait_until(is_told), "{:?}", counted(&file("soon")));
+    fs::create_dir(sandbox.path("late")).unwrap();
+    sandbox.signal_server(Signal::SIGTERM);
+    let log = sandbox.path("server.log");
+    let told = || fs::read_to_string(&log).unwrap_or_default();
+    let is_over = || told().contains("everything is stopped");
+    assert!(wait_until(is_over), "{}", told());
+    for name in ["soon", "late"] {
+        let (arrived, lost) = counted(&file(name));
+        assert!(lost > 0 && arrived + lost == 5000, "{arrived} {lost}");
+    }
+    let log = told();
+    let line = log.lines().find(|line| line.ends_with(" lines are lost"));
+    assert!(line.is_some_and(|line| line.contains("never/log: the last ")));
+    assert_eq!(sandbox.server_end().code(), Some(0));
+}
+
+/// What a receiver gets, until that is enough or nobody sends any more.
+fn received(socket: &UnixDatagram, until: impl Fn(&str) -> bool) -> String {
+    let (mut text, mut buffer) = (String::new(), [0; 1000]);
+    while !until(&text)
+        && let Ok(count) = socket.recv(&mut buffer)
+    {
+        text.push_str(&String::from_utf8_lossy(&buffer[..count]));
+        text.push('\n');
+    }
+    text
+}
+
+#[test]
+fn what_a_syslog_had_no_room_for_is_counted_without_another_line() {
+    let mut sandbox = Sandbox::new();
+    let path = sandbox.text("syslog");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let forward = quoted(&format!("unix:{path}"));
+    bursts(&sandbox, "loud", &format!("forward = {forward}"));
+    sandbox.start();
+    sandbox.wait_output("loud", &last());
+    let is_all = |text: &str| {
+        let (arrived, lost) = counted(text);
+        lost > 0 && arrived + lost == 5000
+    };
+    let text = received(&socket, is_all);
+    assert!(is_all(&text), "{:?}", counted(&text));
+    sandbox.stop();
+}
+
+/// What a syslog can't take in at once is sent on before the server ends; what it does not take at all
+/// is told.
+#[test]
+fn the_last_words_are_with_the_syslog_or_in_the_log() {
+    let mut sandbox = Sandbox::new();
+    let [slow, deaf] = ["slow", "deaf"].map(|name| {
+        let path = sandbox.text(name);
+        let exec = "trap 'i=0; while [ $i -lt 600 ]; do i=$((i+1)); echo line $i; done; exit 0' TERM; \
+                    echo up; while :; do sleep 0.01; done";
+        let forward = quoted(&format!("unix:{path}"));
+        let body = format!("exec = {}\n[logging]\nforward = {forward}", quoted(exec));
+        sandbox.service(&format!("to-{name}"), &body);
+        UnixDatagram::bind(&path).unwrap()
+    });
+    sandbox.start();
+    let names = ["to-slow", "to-deaf"];
+    names
+        .iter()
+        .for_each(|name| sandbox.wait_output(name, "up"));
+    sandbox.signal_server(Signal::SIGTERM);
+    let has_ended = |name: &str| {
+        let log = sandbox.log();
+        ["exited", "stopped"]
+            .into_iter()
+            .any(|how| log.contains(&format!("{name}: {how}")))
+    };
+    assert!(wait_until(|| names.into_iter().all(has_ended)));
+    slow.set_read_timeout(Some(PATIENCE)).unwrap();
+    let text = received(&slow, |text| text.ends_with(" line 600\n"));
+    assert_eq!(counted(&text), (600, 0));
+    assert_eq!(sandbox.server_end().code(), Some(0));
+    deaf.set_nonblocking(true).unwrap();
+    let (arrived, _) = counted(&received(&deaf, |_| false));
+    let lost = format!("deaf: the last {} lines are lost", 600 - arrived);
+    assert!(
+        arrived < 600 && sandbox.log().contains(&lost),
+        "{}",
+        sandbox.log()
+    );
 }
 
 #[test]

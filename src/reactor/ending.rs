@@ -309,9 +309,11 @@ impl Reactor {
         let until = clock::now() + LAST_PATIENCE;
         self.runs.sinks.keeper.hurry();
         loop {
+            self.runs.sinks.ships.hurry();
             self.runs.flush(self.poll.registry());
             if !self.runs.is_waiting() || clock::now() >= until {
-                return self.runs.sinks.keeper.give_up();
+                self.runs.sinks.keeper.give_up();
+                return self.runs.sinks.ships.give_up();
             }
             let wait = Some(Duration::from_millis(10));
             let _ = self.poll.poll(&mut Events::with_capacity(1), wait);

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::asked::{Asked, Identity};
 use crate::engine::spec::KillMode;
 use crate::engine::{ErrandId, Pid, ServiceId, Signal, Supervisor, Table, Time};
 use crate::sys::cgroup::Cgroups;
@@ -67,12 +68,9 @@ struct Family {
     successor: Option<Pid>,
     /// Inodes of the pipes it writes to, if its output is kept.
     pipes: Option<[u64; 2]>,
-    /// Who was asked politely already and is not asked again, sorted.
-    asked: Vec<Identity>,
+    /// Who was asked politely already.
+    asked: Asked,
 }
-
-/// A process for good: its number and when it started.
-type Identity = (Pid, u64);
 
 #[derive(Clone, Copy, Debug)]
 struct Orphan {
@@ -88,7 +86,7 @@ impl Orphan {
 }
 
 /// The start of a child that `/proc` does not show; nothing starts with the kernel.
-const HIDDEN: u64 = 0;
+pub(super) const HIDDEN: u64 = 0;
 
 /// Whose an orphan is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,7 +155,7 @@ impl Families {
                 main: Some(main),
                 successor: None,
                 pipes,
-                asked: Vec::new(),
+                ..Family::default()
             },
         );
     }
@@ -239,13 +237,16 @@ impl Families {
         if mode == KillMode::Main {
             kill::kill_child(main, signal);
         } else {
-            self.signal_members(all, service, Some(main), mode, signal);
-            self.signal_unseen(all, service, Some(signal));
+            // Groups first: then it is known who was asked with them.
+            self.signal_unseen_group(service, signal);
             // One that `/proc` does not show is a child of ours nevertheless, with a group of its own.
             let seen = procfs::stat(main).is_some();
-            if !seen && !kill::kill_group(main, signal) {
-                kill::kill_child(main, signal);
+            let asked = self.asked(service);
+            if !seen && !asked.signal_group(main, signal) {
+                asked.signal_hidden(main, signal);
             }
+            self.signal_members(all, service, Some(main), mode, signal);
+            self.signal_unseen(all, service, signal);
         }
     }
 
@@ -258,12 +259,12 @@ impl Families {
         mode: KillMode,
         signal: Signal,
     ) -> bool {
-        let is_known = self.sweeping.contains(&(service, signal));
         self.sweeping.retain(|(swept, _)| *swept != service);
         let mut left = false;
         if mode != KillMode::Main {
-            left = self.signal_members(all, service, None, mode, signal);
-            left |= self.signal_unseen(all, service, (!is_known).then_some(signal));
+            left = self.signal_unseen_group(service, signal);
+            left |= self.signal_members(all, service, None, mode, signal);
+            left |= self.signal_unseen(all, service, signal);
         }
         // What is done for it ends with it, whatever may go on of it.
         let errands = self.errands.iter().filter(|(_, of)| **of == service);
@@ -287,7 +288,7 @@ impl Families {
             }
             self.sweeping.push((service, signal));
         } else if let Some(family) = self.of.get_mut(service) {
-            family.asked = Vec::new();
+            family.asked = Asked::default();
             // With nobody left in it, the number of its session may be anybody's.
             if mode == KillMode::Tree {
                 self.forget_session(service);
@@ -296,32 +297,31 @@ impl Families {
         !left
     }
 
-    /// Signals those of a service that `/proc` does not show: orphans that are hidden there, and
-    /// where it shows nobody at all, who is in the group of the main process. The number of that is
-    /// nobody else's as long as a child of ours has it. Says whether there are any.
-    fn signal_unseen(
-        &mut self,
-        all: &Supervisor,
-        service: ServiceId,
-        signal: Option<Signal>,
-    ) -> bool {
+    /// Signals the orphans of a service that `/proc` hides. Says whether there are any.
+    fn signal_unseen(&mut self, all: &Supervisor, service: ServiceId, signal: Signal) -> bool {
         self.take_stock(all);
-        let mut is_left = false;
         let is_its =
             |orphan: &&Orphan| orphan.is_hidden() && orphan.owner.service() == Some(service);
-        for orphan in self.orphans.iter().filter(is_its) {
-            is_left = true;
-            signal.map(|signal| kill::kill_child(orphan.pid, signal));
+        let hidden = self.orphans.iter().filter(is_its);
+        let hidden: Vec<Pid> = hidden.map(|orphan| orphan.pid).collect();
+        for pid in &hidden {
+            self.asked(service).signal_hidden(*pid, signal);
         }
+        !hidden.is_empty()
+    }
+
+    /// Where `/proc` shows nobody at all, signals who is in the group of the main process. The number
+    /// of that is nobody else's as long as a child of ours has it. Says whether there is anybody.
+    fn signal_unseen_group(&mut self, service: ServiceId, signal: Signal) -> bool {
         let main = self.of.get(service).and_then(|family| family.main);
         let main = main.filter(|main| self.sessions.get(main) == Some(&service));
-        if let Some(main) = main.filter(|_| !procfs::shows_us())
-            && process::has_child_in(main)
-        {
-            is_left = true;
-            signal.map(|signal| kill::kill_group(main, signal));
+        match main {
+            Some(main) if !procfs::shows_us() && process::has_child_in(main) => {
+                self.asked(service).signal_group(main, signal);
+                true
+            }
+            Some(_) | None => false,
         }
-        is_left
     }
 
     /// Signals every living process of a service, with SIGKILL also those that were made while it
@@ -351,7 +351,7 @@ impl Families {
                 return !found.is_empty();
             }
             for stat in new {
-                self.signal(service, stat, signal);
+                self.asked(service).signal(stat, signal);
             }
             if signal != Signal::KILL {
                 return true;
@@ -361,6 +361,10 @@ impl Families {
             self.stale();
         }
         true
+    }
+
+    fn asked(&mut self, service: ServiceId) -> &mut Asked {
+        &mut self.of.or_default(service).asked
     }
 
     /// Who is being swept, and with what.
@@ -483,24 +487,6 @@ impl Families {
             signal.map(|signal| kill::kill_child(orphan.pid, signal));
         }
         self.settled && living.is_empty() && hidden.is_empty()
-    }
-
-    fn signal(&mut self, service: ServiceId, stat: &Stat, signal: Signal) {
-        if signal == Signal::KILL {
-            kill::kill(stat, signal);
-            return;
-        }
-        let asked = &mut self.of.or_default(service).asked;
-        match asked.binary_search(&(stat.pid, stat.start)) {
-            Err(place) => asked.insert(place, (stat.pid, stat.start)),
-            Ok(_) if procfs::has_lost(stat.pid, signal) => {}
-            Ok(_) => return,
-        }
-        kill::kill(stat, signal);
-        // A stopped process takes note of anything but SIGKILL only when it goes on.
-        if matches!(stat.state, 'T' | 't') {
-            kill::kill(stat, Signal::CONT);
-        }
     }
 
     /// The living processes of a service; none if that can't be told, as they hand over from one to

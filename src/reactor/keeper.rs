@@ -51,8 +51,9 @@ struct Kept {
     waiting: VecDeque<u8>,
     /// Since when there has been too much.
     full_since: Option<Time>,
-    /// Lines that were dropped.
+    /// Lines that were dropped, and the time and stream of the last one.
     lost: u64,
+    lost_head: String,
     is_dropping: bool,
     /// Not to be tried before, and after what pause then.
     retry_at: Option<Time>,
@@ -68,6 +69,19 @@ impl Kept {
         log::warn!("{}: too slow; lines are dropped", self.file.path.display());
         self.is_dropping = true;
         self.full_since = None;
+    }
+
+    /// With room again no more lines are dropped, and it is written how many were.
+    fn take_lines(&mut self) {
+        if !self.is_dropping || self.waiting.len() > WAITING_BYTES / 2 {
+            return;
+        }
+        self.is_dropping = false;
+        let lost = std::mem::take(&mut self.lost);
+        if lost > 0 {
+            let text = format!("{} zinit: {lost} lines lost\n", self.lost_head);
+            self.waiting.extend(text.as_bytes());
+        }
     }
 
     /// A piece of it may be written or not: it is written again, from the begin of a line, and not
@@ -113,6 +127,7 @@ impl Keeper {
             waiting: VecDeque::new(),
             full_since: None,
             lost: 0,
+            lost_head: String::new(),
             is_dropping: false,
             retry_at: None,
             pause: RETRY,
@@ -139,14 +154,9 @@ impl Keeper {
             kept.drop_lines();
         }
         if kept.is_dropping {
-            if kept.waiting.len() > WAITING_BYTES / 2 {
-                kept.lost += 1;
-                return;
-            }
-            kept.is_dropping = false;
-            let text = format!("{head} zinit: {} lines lost\n", kept.lost);
-            kept.waiting.extend(text.as_bytes());
-            kept.lost = 0;
+            kept.lost += 1;
+            head.clone_into(&mut kept.lost_head);
+            return;
         }
         kept.waiting.extend(head.as_bytes());
         kept.waiting.push_back(b' ');
@@ -202,7 +212,10 @@ impl Keeper {
     pub(super) fn give_up(&self) {
         for kept in self.files.iter().filter(|kept| !kept.waiting.is_empty()) {
             let (path, bytes) = (kept.file.path.display(), kept.waiting.len());
-            log::warn!("{path}: the last {bytes} bytes are lost");
+            match kept.lost {
+                0 => log::warn!("{path}: the last {bytes} bytes are lost"),
+                lines => log::warn!("{path}: the last {bytes} bytes and {lines} lines are lost"),
+            }
         }
     }
 
@@ -247,8 +260,9 @@ impl Keeper {
 
     fn done(&mut self, now: Time, place: usize, length: usize, written: Written) {
         let kept = &mut self.files[place];
-        let path = kept.file.path.display();
         kept.waiting.drain(..written.bytes.min(length));
+        kept.take_lines();
+        let path = kept.file.path.display();
         if kept.waiting.is_empty() {
             kept.waiting = VecDeque::new();
         }

@@ -4,6 +4,7 @@
 //! handled, before the loop waits again. What a client is told is already true.
 
 mod access;
+mod asked;
 mod asks;
 mod boot;
 mod clients;

@@ -206,6 +206,7 @@ impl Runs {
         let memory_kills = self.cgroups.memory_kills(&spec.name);
         self.keep(service, spec);
         let run = self.runs.or_default(service);
+        run.buffer_lines = spec.logging.buffer_lines;
         run.used = None;
         run.memory_kills = memory_kills;
         run.awaited = match &spec.readiness {
@@ -274,7 +275,10 @@ impl Runs {
             self.sinks.of(spec, &used)
         };
         let run = self.runs.or_default(service);
-        run.buffer_lines = spec.logging.buffer_lines;
+        // What an errand finds stays: less may be kept for want of memory, until the next start.
+        if run.buffer_lines == 0 {
+            run.buffer_lines = spec.logging.buffer_lines;
+        }
         run.work = work;
     }
 
@@ -464,14 +468,13 @@ impl Runs {
         let now = clock::now();
         let has_room = self.sinks.keeper.step(now, registry);
         self.sinks.ships.flush(now);
-        let Some(forward) = &mut self.sinks.forward else {
-            if has_room {
-                self.busy.append(&mut self.paused);
-            }
-            return;
-        };
-        forward.flush();
-        if !forward.is_full() {
+        let is_freed = self.sinks.forward.as_mut().is_some_and(|forward| {
+            let was_full = forward.is_full();
+            forward.flush();
+            was_full && !forward.is_full()
+        });
+        // Only then: who waits for a file would come back each turn.
+        if has_room || is_freed {
             self.busy.append(&mut self.paused);
         }
     }
@@ -487,7 +490,9 @@ impl Runs {
     #[must_use]
     pub(super) fn is_waiting(&self) -> bool {
         let forward = self.sinks.forward.as_ref();
-        forward.is_some_and(Forward::is_waiting) || self.sinks.keeper.is_waiting()
+        forward.is_some_and(Forward::is_waiting)
+            || self.sinks.keeper.is_waiting()
+            || self.sinks.ships.is_waiting()
     }
 
     /// What services have in common.

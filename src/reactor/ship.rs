@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::net::UdpSocket;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
+use std::rc::Rc;
 use std::time::Duration;
 
 use serde_json::json;
@@ -43,7 +44,7 @@ pub(super) struct Route {
 /// A line that is to go.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cargo<'a> {
-    pub(super) name: &'a str,
+    pub(super) name: &'a Rc<str>,
     pub(super) at_ms: u64,
     pub(super) stream: Stream,
     pub(super) line: &'a [u8],
@@ -57,8 +58,19 @@ struct Ship {
     waiting: VecDeque<Vec<u8>>,
     bytes: usize,
     lost: u64,
+    /// The last line that there was no room for.
+    lost_line: Option<LostLine>,
     retry_at: Option<Time>,
     pause: Duration,
+}
+
+/// What is known of a line without its text.
+#[derive(Debug)]
+struct LostLine {
+    name: Rc<str>,
+    at_ms: u64,
+    stream: Stream,
+    format: Format,
 }
 
 #[derive(Debug)]
@@ -92,6 +104,7 @@ impl Ships {
                     waiting: VecDeque::new(),
                     bytes: 0,
                     lost: 0,
+                    lost_line: None,
                     retry_at: None,
                     pause: RETRY,
                 };
@@ -113,20 +126,39 @@ impl Ships {
         let ship = &mut self.all[route.place];
         if ship.bytes + cargo.line.len() > WAITING_BYTES {
             ship.lost += 1;
+            ship.lost_line = Some(LostLine {
+                name: Rc::clone(cargo.name),
+                at_ms: cargo.at_ms,
+                stream: cargo.stream,
+                format: route.format,
+            });
             return;
         }
         if ship.lost > 0 {
-            let text = format!("{} lines lost", std::mem::take(&mut ship.lost));
-            let name = cargo.name;
-            let line = text.as_bytes();
-            let note = Cargo {
-                name,
-                line,
-                ..*cargo
-            };
-            ship.load(route.format, &note);
+            ship.tell_lost(route.format, cargo);
         }
         ship.load(route.format, cargo);
+    }
+
+    /// It all comes to an end: what was put off is tried now.
+    pub(super) fn hurry(&mut self) {
+        self.all.iter_mut().for_each(|ship| ship.retry_at = None);
+    }
+
+    /// Does anything wait for somebody who is there and may yet take it?
+    pub(super) fn is_waiting(&self) -> bool {
+        let may_go = |ship: &Ship| !ship.waiting.is_empty() && ship.link.is_some();
+        self.all.iter().any(may_go)
+    }
+
+    /// What still waits is lost, and that is said.
+    pub(super) fn give_up(&self) {
+        for ship in &self.all {
+            let lines = ship.lost + u64::try_from(ship.waiting.len()).unwrap_or(u64::MAX);
+            if lines > 0 {
+                log::warn!("{}: the last {lines} lines are lost", ship.text);
+            }
+        }
     }
 
     /// Sends what is taken right now.
@@ -154,6 +186,30 @@ impl Ships {
 }
 
 impl Ship {
+    /// Says how many lines were lost, as a line like this one.
+    fn tell_lost(&mut self, format: Format, like: &Cargo<'_>) {
+        self.lost_line = None;
+        let text = format!("{} lines lost", std::mem::take(&mut self.lost));
+        let line = text.as_bytes();
+        self.load(format, &Cargo { line, ..*like });
+    }
+
+    /// There is room again, and it may be that no further line comes.
+    fn tell_lost_in_time(&mut self) {
+        if self.bytes > WAITING_BYTES / 2 {
+            return;
+        }
+        if let Some(lost) = self.lost_line.take() {
+            let like = Cargo {
+                name: &lost.name,
+                at_ms: lost.at_ms,
+                stream: lost.stream,
+                line: b"",
+            };
+            self.tell_lost(lost.format, &like);
+        }
+    }
+
     fn load(&mut self, format: Format, cargo: &Cargo<'_>) {
         // The kernel's log refuses longer lines (`LOG_LINE_MAX`, kernel/printk/printk.c).
         let most = match &self.to {
@@ -211,6 +267,7 @@ impl Ship {
                 Ok(_) => {
                     self.bytes -= front.len();
                     self.waiting.pop_front();
+                    self.tell_lost_in_time();
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 // What nobody will ever take is not tried for ever.
