@@ -38,8 +38,18 @@ fn resources_are_limited_by_cgroups() {
         "bomb",
         "exec = \"/bin/bomb\"\nstatus = \"stop\"\n[resources]\npids_max = 60",
     );
+    // Its worker is too large, and it goes on.
+    image.service(
+        "pool",
+        "exec = \"dd if=/dev/zero of=/dev/null bs=64M count=100; touch /run/lost; exec sleep 1000\"\n\
+         [lifecycle]\nrestart = \"never\"\n[resources]\nmemory_max = \"16M\"",
+    );
     let mut machine = image.boot("quiet");
     machine.wait(READY);
+    machine.run(
+        "until test -e /run/lost; do :; done; zinit kill pool KILL; zinit wait pool --for stopped; zinit status pool",
+        "killed by signal 9",
+    );
     machine.run(
         "zinit wait hog --for stopped; zinit status hog",
         "killed by the kernel for memory",

@@ -79,6 +79,9 @@ impl Reactor {
                 // The process may have ended, and its number be another's, while this was due.
                 let found = self.supervisor.service(service);
                 if let Some(found) = found.filter(|found| found.state().pid() == Some(pid)) {
+                    if signal == Signal::KILL {
+                        self.runs.note_kill(service);
+                    }
                     let spec = found.spec();
                     let mode = spec.lifecycle.kill_mode;
                     let has_terminal = spec.program().is_some_and(|program| program.tty.is_some());

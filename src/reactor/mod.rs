@@ -69,8 +69,8 @@ use self::runs::Runs;
 use self::sockets::Sockets;
 use crate::config::Dirs;
 use crate::engine::{
-    Action, Command, Event, Outcome, Patience, Pid, ServiceId, State, Supervisor, Table, Ticket,
-    Time,
+    Action, Command, Event, Outcome, Patience, Pid, ServiceId, Signal, State, Supervisor, Table,
+    Ticket, Time,
 };
 use crate::record::Recorder;
 use crate::rpc::view::Said;
@@ -516,6 +516,12 @@ impl Reactor {
                 self.sweep(service, signal);
             }
             Action::Signal { pid, signal } => {
+                if signal == Signal::KILL {
+                    let service = self.supervisor.service_of(pid);
+                    service
+                        .into_iter()
+                        .for_each(|service| self.runs.note_kill(service));
+                }
                 // Before its setsid a child has no group of its own yet.
                 if !kill::kill_group(pid, signal) {
                     kill::kill_child(pid, signal);

@@ -80,8 +80,9 @@ pub(super) struct Run {
     pub(super) awaited: Option<(String, Pid)>,
     /// How its last main process ended.
     pub(super) exit: Option<Exit>,
-    /// How many of its processes had been killed for memory when it was started.
-    pub(super) memory_kills: u64,
+    /// How many of its processes had been killed for memory when it was started; none if its end is
+    /// not the kernel's doing any more.
+    pub(super) memory_kills: Option<u64>,
 }
 
 pub(super) struct Pipe {
@@ -208,7 +209,7 @@ impl Runs {
         let run = self.runs.or_default(service);
         run.buffer_lines = spec.logging.buffer_lines;
         run.used = None;
-        run.memory_kills = memory_kills;
+        run.memory_kills = Some(memory_kills);
         run.awaited = match &spec.readiness {
             Readiness::Log(text) => Some((text.clone(), pid)),
             Readiness::Spawn
@@ -399,6 +400,14 @@ impl Runs {
         cgroup
     }
 
+    /// A service is killed by us, and not for memory, whomever of its processes the kernel has
+    /// killed for that before.
+    pub(super) fn note_kill(&mut self, service: ServiceId) {
+        if let Some(run) = self.runs.get_mut(service) {
+            run.memory_kills = None;
+        }
+    }
+
     /// How the main process of a service ended. If the kernel killed it for memory, that is said.
     pub(super) fn note_exit(&mut self, service: ServiceId, name: &str, exit: Exit) -> Exit {
         let kills = match exit {
@@ -408,7 +417,7 @@ impl Runs {
         let Some(run) = self.runs.get_mut(service) else {
             return exit;
         };
-        let exit = if kills > run.memory_kills {
+        let exit = if run.memory_kills.is_some_and(|before| kills > before) {
             Exit::OutOfMemory
         } else {
             exit
