@@ -13,9 +13,11 @@ mod sandbox;
 
 use std::fs;
 use std::io::{Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::signal::Signal;
 use plight::{is_root, works};
@@ -489,6 +491,54 @@ fn lines_wait_for_room_on_the_disk_of_their_log() {
         );
     }
     wait_log(&sandbox, "place/log: written to again");
+    sandbox.stop();
+}
+
+/// A log file that takes little at a time, as a named pipe does, is not taken for one that takes
+/// nothing: nothing is lost.
+#[test]
+fn a_log_that_takes_little_at_a_time_loses_no_line() {
+    let mut sandbox = Sandbox::new();
+    let log = sandbox.text("log");
+    if !works(&["mkfifo", &log]) {
+        return println!("SKIPPED: there is no mkfifo");
+    }
+    // Both ends, so that it is there before and after whoever writes.
+    let reader = fs::File::options()
+        .read(true)
+        .write(true)
+        .open(&log)
+        .unwrap();
+    let exec = "yes $(printf %0200d 0) | head -c 1005000; echo over; exec sleep 1000";
+    let body = format!(
+        "exec = {}\n[logging]\nfile = {}",
+        quoted(exec),
+        quoted(&log)
+    );
+    sandbox.service("writes", &body);
+    sandbox.start();
+    let (mut text, mut buffer) = (Vec::new(), vec![0; 32768]);
+    let is_over = || {
+        sandbox
+            .output("writes")
+            .last()
+            .is_some_and(|line| line == "over")
+    };
+    let is_full = || {
+        let mut room = [PollFd::new(reader.as_fd(), PollFlags::POLLOUT)];
+        poll(&mut room, PollTimeout::ZERO) == Ok(0)
+    };
+    while !text.ends_with(b" over\n") && !text.ends_with(b" lines lost\n") {
+        // It takes half a piece each time, until no more comes.
+        assert!(wait_until(|| is_full() || is_over()), "{}", sandbox.log());
+        let count = (&reader).read(&mut buffer).unwrap();
+        text.extend_from_slice(&buffer[..count]);
+    }
+    let text = String::from_utf8(text).unwrap();
+    assert_eq!(
+        (text.lines().count(), text.matches(" lost\n").count()),
+        (5001, 0)
+    );
     sandbox.stop();
 }
 

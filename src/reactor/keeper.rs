@@ -278,6 +278,10 @@ impl Keeper {
             log::warn!("{path}: {error}; trying again");
             kept.told = written.errno;
         }
+        // What takes a little will soon take more, as a pipe does.
+        if written.bytes > 0 {
+            kept.pause = RETRY;
+        }
         kept.put_off(now);
     }
 
