@@ -1047,6 +1047,28 @@ fn what_a_killed_server_left_is_ended_before_the_next_one_starts_anything() {
     assert!(!left.is_some_and(|dir| dir.exists()));
 }
 
+/// What has no file says in the ledger how much of it a stop may kill.
+#[test]
+fn what_an_instance_may_leave_is_left_by_the_next_server() {
+    let mut sandbox = Sandbox::new();
+    sandbox.env("DIR", &sandbox.text(""));
+    let exec = "setsid sh -c 'echo $$ > $DIR/session; exec sleep 1000' & exec sleep 1000";
+    let body = format!(
+        "exec = {}\nstatus = \"stop\"\n[lifecycle]\nkill_mode = \"main\"",
+        quoted(exec)
+    );
+    sandbox.service("door@", &body);
+    sandbox.start();
+    sandbox.done("service.start", "door@7");
+    let session = sandbox.wait_pid_file("session");
+    let main = sandbox.pid("door@7");
+    sandbox.kill_server();
+    sandbox.start();
+    assert!(wait_until(|| !is_alive(main)), "{}", sandbox.log());
+    assert!(is_alive(session), "{}", sandbox.log());
+    signal(session, Signal::SIGKILL);
+}
+
 /// Children on their way to their programs share the server's lock and socket, and carry no mark.
 #[test]
 fn a_server_killed_while_it_starts_services_makes_room_for_the_next() {

@@ -22,8 +22,8 @@ mod scenario;
 mod trap;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use case::{Case, Counts, Outcome, count_calls, run};
 use rng::Rng;
@@ -345,6 +345,69 @@ fn a_start_that_fails_leaves_what_it_did_not_do_to_the_next() {
     std::fs::rename(&aside, &dir).unwrap();
     sandbox.start();
     assert!(wait_until(|| !is_alive(pid)), "{}", sandbox.log());
+    sandbox.stop();
+}
+
+/// A server that ends removes its ledger when the next one has opened it and is about to lock it.
+/// What is locked is the file that the one after that finds, and so it learns what is left.
+#[test]
+fn a_ledger_that_goes_before_it_is_locked_is_made_anew() {
+    if !is_possible() {
+        return;
+    }
+    let mut sandbox = Sandbox::new();
+    sandbox.service("plain", "exec = [\"env\", \"-i\", \"sleep\", \"1000\"]");
+    let lock = sandbox.path("sock.lock");
+    let tries = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&tries);
+    let flock = calls::number("flock").unwrap();
+    let mut command = scenario::command(&sandbox);
+    let started = trap::spawn_heard(&mut command, &trap::Ears::These(vec![flock]), move |_| {
+        if count.fetch_add(1, Ordering::SeqCst) == 0 {
+            std::fs::remove_file(&lock).expect("it is there");
+        }
+        None
+    });
+    let (child, listener) = started.unwrap();
+    sandbox.adopt(child);
+    assert_eq!(tries.load(Ordering::SeqCst), 2, "locked anew");
+    sandbox.await_running("plain");
+    let pid = sandbox.pid("plain");
+    sandbox.kill_server();
+    sandbox.start();
+    assert!(wait_until(|| !is_alive(pid)), "{}", sandbox.log());
+    sandbox.await_running("plain");
+    sandbox.stop();
+    listener.join().unwrap();
+}
+
+/// Without pidfds, what a killed server left has its time to end all the same.
+#[test]
+fn what_is_left_has_its_time_on_a_kernel_without_pidfds() {
+    if !is_possible() {
+        return;
+    }
+    let mut sandbox = Sandbox::new();
+    sandbox.env("DIR", &sandbox.text(""));
+    let script = "trap 'sleep 0.2; echo so > $DIR/saved; exit 0' TERM; echo so >> $DIR/up; \
+                  while :; do sleep 0.01; done";
+    sandbox.runs("web", script);
+    sandbox.start();
+    sandbox.wait_file("up");
+    sandbox.kill_server();
+    let denied = trap::Denied {
+        number: calls::number("pidfd_open").unwrap(),
+        first: None,
+        errno: nix::libc::ENOSYS,
+    };
+    let mut command = scenario::command(&sandbox);
+    sandbox.adopt(trap::spawn_denied(&mut command, &[denied]).unwrap());
+    assert!(
+        wait_until(|| sandbox.lines("up").len() == 2),
+        "{}",
+        sandbox.log()
+    );
+    assert_eq!(sandbox.lines("saved"), ["so"]);
     sandbox.stop();
 }
 

@@ -15,7 +15,7 @@ use crate::api::{
     Stats, to_value,
 };
 use crate::config::{self, SetError};
-use crate::engine::spec::{Exec, KillMode, Program};
+use crate::engine::spec::{Exec, Program};
 use crate::engine::{Address, Command, Hold, ServiceId, Signal, Spec, State};
 use crate::rpc::{Ask, Bulk, Code, Form, LogQuery, LogShape, Refusal};
 use crate::rpc::{
@@ -107,8 +107,13 @@ impl Reactor {
         let proxies = (std::mem::take(&mut read.proxies), Vec::new());
         if !left.is_empty() {
             let spec = |name: &str| read.specs.iter().find(|spec| &*spec.name == name);
-            let mode =
-                |name: &str| spec(name).map_or(KillMode::Tree, |spec| spec.lifecycle.kill_mode);
+            // There need not be a file: of instances, and of what is kept nowhere.
+            let noted = |name: &str| left.iter().find(|entry| entry.name == name);
+            let noted = |name: &str| noted(name).map(|entry| entry.kill_mode);
+            let mode = |name: &str| match spec(name) {
+                Some(spec) => spec.lifecycle.kill_mode,
+                None => noted(name).unwrap_or_default(),
+            };
             let left = self.families.left_by_predecessor(left, mode);
             log::warn!(
                 "ending {} processes that a killed server left behind",

@@ -154,13 +154,15 @@ impl Reactor {
 
     /// Has the next server know of a main process, in case that this one is killed.
     pub(super) fn note_in_ledger(&mut self, service: ServiceId, pid: Pid) {
-        let (place, name) = (service.index(), self.name(service));
+        let Some(found) = self.supervisor.service(service) else {
+            return;
+        };
         // Without its start it can't be told from who has its number later.
         let noted = self
             .door
             .as_mut()
             .zip(procfs::stat(pid))
-            .map(|(door, main)| door.ledger.note(place, &main, &name));
+            .map(|(door, main)| door.ledger.note(service.index(), &main, found.spec()));
         if let Some(Err(error)) = noted {
             log::warn!("the ledger beside the socket: {error}");
         }

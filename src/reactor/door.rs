@@ -60,8 +60,7 @@ impl Reactor {
             let Some(main) = procfs::stat(pid) else {
                 continue;
             };
-            let name = &found.spec().name;
-            if let Err(error) = door.ledger.note(service.index(), &main, name) {
+            if let Err(error) = door.ledger.note(service.index(), &main, found.spec()) {
                 log::warn!("the ledger beside the socket: {error}");
             }
         }

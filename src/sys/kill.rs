@@ -58,6 +58,9 @@ pub fn signal_first(verb: Verb) -> io::Result<()> {
     Ok(())
 }
 
+/// Milliseconds between two looks at a process that there is no pidfd of.
+const LOOK_PAUSE_MS: u8 = 10;
+
 /// Asks processes that are not our children to end, waits as long as `patience`, and kills those
 /// that did not. For the time before the loop runs: it waits.
 pub fn end_all(seen: &[Stat], patience: Duration) {
@@ -70,10 +73,26 @@ pub fn end_all(seen: &[Stat], patience: Duration) {
     let until = Instant::now() + patience;
     for (stat, pin) in &asked {
         let left = until.saturating_duration_since(Instant::now());
-        if !pin.as_ref().is_some_and(|pin| pin.ends_within(left)) && kill(stat, Signal::KILL) {
-            pin.as_ref().map(|pin| pin.ends_within(patience));
+        if !ends_within(stat, pin.as_ref(), left) && kill(stat, Signal::KILL) {
+            ends_within(stat, pin.as_ref(), patience);
         }
     }
+}
+
+/// Does this process end in that time? Without a pidfd it is looked at again and again.
+fn ends_within(seen: &Stat, pin: Option<&Pin>, patience: Duration) -> bool {
+    if let Some(pin) = pin {
+        return pin.ends_within(patience);
+    }
+    let until = Instant::now() + patience;
+    let lives = || stat(seen.pid).is_some_and(|now| now.start == seen.start && !now.is_dead());
+    while lives() {
+        if Instant::now() >= until {
+            return false;
+        }
+        let _ = poll(&mut [], LOOK_PAUSE_MS);
+    }
+    true
 }
 
 /// Kernels before 5.3: the time between look and kill is as short as it can be.

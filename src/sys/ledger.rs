@@ -18,6 +18,7 @@ use nix::unistd::geteuid;
 use super::procfs::Stat;
 use super::socket::identity;
 use crate::engine::Pid;
+use crate::engine::spec::{KillMode, Spec};
 
 /// How often the lock is tried before another server is believed to have it.
 const LOCK_TRIES: usize = 20;
@@ -25,7 +26,8 @@ const LOCK_TRIES: usize = 20;
 /// Milliseconds between two tries.
 const LOCK_PAUSE_MS: u8 = 10;
 
-/// Bytes of an entry, so that each has its place: two numbers and the longest name.
+/// Bytes of an entry, so that each has its place: two numbers, the longest name and
+/// a word.
 const ENTRY_BYTES: usize = 300;
 
 /// Largest file that is read: entries of as many services as there can be.
@@ -51,6 +53,8 @@ pub struct Entry {
     pub start: u64,
     /// Its service.
     pub name: String,
+    /// What belongs to it beside the main process; all of it in a ledger that does not say.
+    pub kill_mode: KillMode,
 }
 
 impl Entry {
@@ -75,8 +79,7 @@ impl Ledger {
         let path = PathBuf::from(path);
         let found = fs::symlink_metadata(&path);
         let is_new = found.is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
-        let locked = open(&path).and_then(|file| lock(&file).map(|()| file));
-        let file = locked.inspect_err(|error| {
+        let file = lock(&path).inspect_err(|error| {
             // One that was just made is not left behind; but what is not the system's no is another
             // server's file by now.
             if is_new && error.raw_os_error().is_some() {
@@ -99,9 +102,7 @@ impl Ledger {
     /// Is the file there, and still the one that was taken?
     #[must_use]
     pub fn is_there(&self) -> bool {
-        let own = self.file.metadata().ok();
-        let own = own.map(|meta| (meta.dev(), meta.ino()));
-        own.is_some() && own == identity(&self.path)
+        is_at(&self.file, &self.path)
     }
 
     /// Forgets what an earlier server left.
@@ -121,13 +122,15 @@ impl Ledger {
     ///
     /// # Errors
     /// As `pwrite(2)`.
-    pub fn note(&mut self, place: usize, main: &Stat, name: &str) -> io::Result<()> {
+    pub fn note(&mut self, place: usize, main: &Stat, spec: &Spec) -> io::Result<()> {
         // There may have been no room for the first line.
         if !self.begun {
             self.begin()?;
         }
         let offset = (place + 1) * ENTRY_BYTES;
-        let entry = padded(&format!("{} {} {name}", main.pid, main.start));
+        let mode = mode_word(spec.lifecycle.kill_mode);
+        let entry = format!("{} {} {} {mode}", main.pid, main.start, spec.name);
+        let entry = padded(&entry);
         self.file.write_all_at(entry.as_bytes(), offset as u64)
     }
 }
@@ -160,14 +163,17 @@ fn open(path: &Path) -> io::Result<File> {
     Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
 }
 
-/// The lock goes with the last descriptor of the file; there is nothing to undo, and so nothing that
-/// can go wrong at the end (`flock(2)`).
-fn lock(file: &File) -> io::Result<()> {
+/// Opens the file and locks it. The lock goes with the last descriptor of the file; there is nothing
+/// to undo, and so nothing that can go wrong at the end (`flock(2)`).
+fn lock(path: &Path) -> io::Result<File> {
     for _ in 0..LOCK_TRIES {
+        let file = open(path)?;
         // SAFETY: flock takes plain numbers; the descriptor is open.
         let locked = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) };
         match nix::Error::result(locked) {
-            Ok(_) => return Ok(()),
+            Ok(_) if is_at(&file, path) => return Ok(file),
+            // A server that was ending has removed it in between.
+            Ok(_) => continue,
             Err(nix::Error::EWOULDBLOCK | nix::Error::EINTR) => {}
             Err(errno) => return Err(errno.into()),
         }
@@ -175,6 +181,21 @@ fn lock(file: &File) -> io::Result<()> {
         let _ = poll(&mut [], LOCK_PAUSE_MS);
     }
     Err(super::socket::taken())
+}
+
+/// Is this file the one that this path names?
+fn is_at(file: &File, path: &Path) -> bool {
+    let own = file.metadata().ok();
+    let own = own.map(|meta| (meta.dev(), meta.ino()));
+    own.is_some() && own == identity(path)
+}
+
+fn mode_word(mode: KillMode) -> &'static str {
+    match mode {
+        KillMode::Tree => "tree",
+        KillMode::Group => "group",
+        KillMode::Main => "main",
+    }
 }
 
 /// Tells one boot of the machine from another: numbers and starts repeat (`proc_sys_kernel(5)`).
@@ -199,10 +220,17 @@ pub fn parse(text: &str, boot: &str) -> Vec<Entry> {
         let mut words = line.split(' ');
         let pid = Pid::new(words.next()?.parse().ok()?)?;
         let start = words.next()?.parse().ok()?;
+        let name = words.next()?.to_owned();
+        let modes = [KillMode::Group, KillMode::Main];
+        let word = words.next();
+        let mode = modes
+            .into_iter()
+            .find(|mode| word == Some(mode_word(*mode)));
         Some(Entry {
             pid,
             start,
-            name: words.next()?.to_owned(),
+            name,
+            kill_mode: mode.unwrap_or_default(),
         })
     };
     lines.filter_map(entry).collect()
@@ -224,8 +252,16 @@ mod tests {
             pid: Pid::new(12).expect("positive"),
             start: 3400,
             name: "web".into(),
+            kill_mode: KillMode::Tree,
         };
         assert_eq!(parse(&text, "boot a"), [web]);
+        for kill_mode in [KillMode::Tree, KillMode::Group, KillMode::Main] {
+            let text = format!(
+                "{first}{}",
+                padded(&format!("1 2 a {}", mode_word(kill_mode)))
+            );
+            assert_eq!(parse(&text, "boot a")[0].kill_mode, kill_mode);
+        }
         assert_eq!(parse(&text, "boot b"), []);
         assert_eq!(parse("", "boot a"), []);
     }

@@ -252,8 +252,13 @@ impl Sandbox {
 
     /// Starts a server by this command and waits until it answers.
     pub(crate) fn start_as(&mut self, mut command: Command) {
+        self.adopt(command.spawn().expect("the server can be run"));
+    }
+
+    /// Takes a server that was just started for its own, and waits until it answers.
+    pub(crate) fn adopt(&mut self, server: Child) {
         assert!(self.server.is_none(), "one server a sandbox");
-        self.server = Some(command.spawn().expect("the server can be run"));
+        self.server = Some(server);
         let answers = wait_until(|| {
             if let Some(status) = self.server.as_mut().unwrap().try_wait().unwrap() {
                 panic!("the server ended at once: {status}\n{}", self.log());
