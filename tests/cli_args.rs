@@ -921,6 +921,33 @@ fn a_reader_that_left_is_no_failure() {
     assert_eq!((code, err.as_slice()), (0, b"".as_slice()));
 }
 
+/// `zinit stop a b c | head -1`: what was asked for is done, and what went wrong is in the status.
+#[test]
+fn a_reader_that_left_keeps_no_service_from_its_turn() {
+    let done = || json!({ "result": { "ok": true } });
+    let refused = json!({ "error": { "code": -32603, "message": "no" } });
+    let mut script = Script::new(vec![
+        ("service.stop", done()),
+        ("service.stop", refused),
+        ("service.stop", done()),
+    ]);
+    let mut err = Vec::new();
+    let line = "zinit stop a b c --no-wait";
+    let code = run_on_screen(
+        &script.socket,
+        line,
+        &mut Screen::plain(&mut Gone, &mut err),
+    );
+    assert_eq!(code, 1, "{}", String::from_utf8_lossy(&err));
+    let asked = script
+        .thread
+        .take()
+        .expect("it runs")
+        .join()
+        .expect("all were asked");
+    assert_eq!(asked.len(), 3);
+}
+
 #[test]
 fn a_check_fails_on_errors_alone() {
     let options = CheckOptions {

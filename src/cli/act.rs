@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::failure::{Failure, is_about_pid_1, json_of, report};
+use super::failure::{Failure, is_about_pid_1, json_of, report, unheard};
 use super::progress::{Progress, Watched};
 use super::screen::Screen;
 use super::{
@@ -318,7 +318,7 @@ impl Session<'_, '_> {
         watched: Watched<'_>,
         work: impl FnOnce(&mut Connection, Tick<'_>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        self.screen.flush()?;
+        unheard(self.screen.flush())?;
         let mut progress = Progress::new(watched, &self.options.socket);
         let (screen, quiet) = (&mut *self.screen, self.options.json);
         let mut tick = |waited: Duration| {
@@ -329,6 +329,17 @@ impl Session<'_, '_> {
         let result = work(&mut self.client, &mut tick);
         self.screen.wipe();
         result
+    }
+
+    /// The same as [`Self::print`] and [`Self::say`], though nobody may read it any more: what else
+    /// was asked for is done all the same.
+    pub(super) fn tell(&mut self, answer: &Value, lines: &[&str]) -> Result<(), Failure> {
+        let told = if self.options.json {
+            self.screen.line(&answer.to_string())
+        } else {
+            lines.iter().try_for_each(|line| self.screen.line(line))
+        };
+        Ok(unheard(told)?)
     }
 
     /// Prints an answer as it came.

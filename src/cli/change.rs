@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::act::Session;
-use super::failure::{Failure, advice_on, is_about_the_name, json_of};
+use super::failure::{Failure, advice_on, is_about_the_name, json_of, unheard};
 use super::progress::Watched;
 use super::{Bulk, Patience, Verb, exit, render};
 use crate::client::{ANSWER_WITHIN, Error, Refusal};
@@ -23,11 +23,10 @@ pub(super) fn each(
     let mut code = exit::OK;
     for name in names {
         match one(session, verb, name, patience) {
-            Ok(result) if session.options.json => _ = session.print(&result)?,
-            Ok(_) => {
+            Ok(result) => {
                 let (done, said) = words(verb);
-                session.say(&format!("✓ {done}: {name}"))?;
-                session.say(&format!("{said}: {name}"))?;
+                let lines = [format!("✓ {done}: {name}"), format!("{said}: {name}")];
+                session.tell(&result, &lines.each_ref().map(String::as_str))?;
             }
             Err(failure) => code = refused(session, name, failure)?,
         }
@@ -118,8 +117,7 @@ pub(super) fn refresh(session: &mut Session<'_, '_>, names: &[String]) -> Result
         let watched = Watched::Service(name);
         let patience = Patience::Done { within: None };
         match call(session, watched, "service.reload", params, patience) {
-            Ok(result) if session.options.json => _ = session.print(&result)?,
-            Ok(_) => session.say(&format!("✓ Reloaded: {name}"))?,
+            Ok(result) => session.tell(&result, &[&format!("✓ Reloaded: {name}")])?,
             Err(failure) => code = refused(session, name, failure)?,
         }
     }
@@ -182,10 +180,10 @@ fn refused(session: &mut Session<'_, '_>, name: &str, failure: Failure) -> Resul
     };
     let text = format!("Error: {refusal}{}", advice_on(&refusal));
     if session.options.json {
-        session.print(&json_of(&refusal))?;
+        session.tell(&json_of(&refusal), &[])?;
         session.screen.complain(&text);
     } else {
-        session.screen.flush()?;
+        unheard(session.screen.flush())?;
         session.screen.complain(&text);
         explain(session, name, &refusal);
     }

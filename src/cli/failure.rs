@@ -100,6 +100,15 @@ pub(super) fn advice_on(refusal: &Refusal) -> &'static str {
     }
 }
 
+/// Of a request that is carried out though nobody may read any more what comes of it.
+pub(super) fn unheard(told: io::Result<()>) -> io::Result<()> {
+    match told {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) => Err(error),
+        Ok(()) => Ok(()),
+    }
+}
+
 /// Says what went wrong; the exit code that goes with it.
 pub(super) fn report(failure: &Failure, screen: &mut Screen<'_>) -> u8 {
     if let Failure::Output(error) = failure

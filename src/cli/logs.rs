@@ -160,8 +160,17 @@ fn moment(text: &str) -> Option<u64> {
         parts.next()?.ok()?,
         parts.next()?.ok()?,
     );
-    let fits = (1970..10_000).contains(&year) && (1..=12).contains(&month);
-    if !fits || !(1..=31).contains(&day) || parts.next().is_some() {
+    if !(1970..10_000).contains(&year) || parts.next().is_some() {
+        return None;
+    }
+    let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let last = match month {
+        2 => 28 + i64::from(is_leap),
+        4 | 6 | 9 | 11 => 30,
+        1..=12 => 31,
+        _ => return None,
+    };
+    if !(1..=last).contains(&day) {
         return None;
     }
     // Days since 1970, counted in years that begin with March, so that a leap day is the last.
@@ -172,7 +181,7 @@ fn moment(text: &str) -> Option<u64> {
     };
     let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1;
     let mut seconds = (days - 719_468) * 86_400;
-    let time = time.trim_end_matches('Z').split('.').next()?;
+    let time = time.strip_suffix('Z').unwrap_or(time).split('.').next()?;
     let mut units = [3600, 60, 1].into_iter();
     for part in time.split(':').filter(|part| !part.is_empty()) {
         let (unit, value) = (units.next()?, part.parse::<i64>().ok()?);
@@ -196,6 +205,16 @@ mod tests {
         assert_eq!(at("15m"), Some(Since::Ago(Duration::from_secs(900))));
         assert_eq!(at("1d"), Some(Since::Ago(Duration::from_secs(86_400))));
         assert_eq!(at("1970-01-02"), Some(Since::At(86_400_000)));
+        assert_eq!(at("2024-02-29"), Some(Since::At(1_709_164_800_000)));
+        for none in [
+            "2026-02-29",
+            "2100-02-29",
+            "2026-04-31",
+            "2026-13-01",
+            "2026-01-31T1ZZ",
+        ] {
+            assert_eq!(at(none), None, "{none}");
+        }
         assert_eq!(
             at("2026-11-24T18:00:01Z"),
             Some(Since::At(1_795_543_201_000))
