@@ -338,6 +338,26 @@ fn without_a_shell_it_stays() {
     machine.end(REBOOTED);
 }
 
+/// With nobody who could mend the files, what can be brought up is.
+#[test]
+#[ignore = "boots a machine: make test-vm"]
+fn without_a_shell_files_that_cannot_be_read_keep_no_other_back() {
+    let image = Image::bare("mendless");
+    for shell in ["bin/sh", "bin/busybox", "bin/ash"] {
+        image.remove(shell);
+    }
+    image.file("etc/zinit/services", "not a directory");
+    image.file(
+        "etc/zinit/system/tries.toml",
+        "[service]\nname = \"tries\"\nexec = [\"/nothing\"]",
+    );
+    let mut machine = image.boot("panic=1");
+    machine.wait("there is no shell to be offered");
+    machine.wait("tries: spawn error: exec /nothing: No such file");
+    machine.press("ctrl-alt-delete");
+    machine.end(REBOOTED);
+}
+
 #[test]
 #[ignore = "boots a machine: make test-vm"]
 fn without_dev_and_console_it_makes_its_own() {
@@ -566,6 +586,11 @@ fn an_initramfs_hands_over_to_the_real_root() {
     machine.run(
         "zinit switch-root /mnt /no/init",
         "/no/init does not exist under /mnt",
+    );
+    // It is the new root that it has to be in, from wherever one looks.
+    machine.run(
+        "zinit switch-root /mnt zinit",
+        "zinit does not exist under /mnt",
     );
     machine.run("zinit status goes", "Running");
     machine.send("zinit switch-root /mnt");

@@ -110,6 +110,22 @@ pub struct Loaded {
 /// # Errors
 /// Only if the services directory itself cannot be read.
 pub fn load(dirs: &Dirs) -> Result<Loaded, Box<Problem>> {
+    let mut loading = begin(dirs);
+    match list(&dirs.services) {
+        Ok(paths) => loading.add_all(paths, None),
+        Err((ErrorKind::NotFound, _)) if dirs.may_be_absent => {}
+        Err((_, problem)) => return Err(problem),
+    }
+    Ok(loading.loaded)
+}
+
+/// Reads the system directory alone.
+#[must_use]
+pub fn load_system(dirs: &Dirs) -> Loaded {
+    begin(dirs).loaded
+}
+
+fn begin(dirs: &Dirs) -> Loading {
     let mut loading = Loading::default();
     match dirs.system.as_deref().map(list) {
         None => {}
@@ -118,12 +134,7 @@ pub fn load(dirs: &Dirs) -> Result<Loaded, Box<Problem>> {
         Some(Err((_, problem))) => loading.loaded.problems.push(*problem),
     }
     loading.system_files = loading.loaded.files.len();
-    match list(&dirs.services) {
-        Ok(paths) => loading.add_all(paths, None),
-        Err((ErrorKind::NotFound, _)) if dirs.may_be_absent => {}
-        Err((_, problem)) => return Err(problem),
-    }
-    Ok(loading.loaded)
+    loading
 }
 
 /// Reads one file: the spec unless an error keeps it from being used, and all that is wrong.

@@ -43,11 +43,15 @@ pub(super) fn down(verb: Verb, hurry: bool) -> ! {
     if hurry {
         supervise(MOUNT, machine_sync);
     } else {
-        supervise(ALL, || {
+        let done = supervise(ALL, || {
             end_processes();
             undo();
             0
         });
+        // Whatever did not answer, what can be written is.
+        if !done {
+            supervise(MOUNT, machine_sync);
+        }
     }
     say(verb.text());
     supervise(KERNEL, || {
@@ -73,10 +77,11 @@ pub(super) fn down(verb: Verb, hurry: bool) -> ! {
 }
 
 /// Has a child do `work`, and waits for it so long at most. Meanwhile everybody else's children
-/// are collected, and Ctrl-Alt-Del is listened to.
-fn supervise(patience: Duration, work: impl FnOnce() -> i32) {
+/// are collected, and Ctrl-Alt-Del is listened to. Is it done?
+fn supervise(patience: Duration, work: impl FnOnce() -> i32) -> bool {
     let Ok(child) = process::child(work) else {
-        return say("no process can be made for this; going on");
+        say("no process can be made for this; going on");
+        return false;
     };
     let until = Instant::now() + patience;
     let mut interrupts: Vec<Instant> = Vec::new();
@@ -84,18 +89,20 @@ fn supervise(patience: Duration, work: impl FnOnce() -> i32) {
         while let Some((pid, _)) = process::peek_dead() {
             process::collect(pid);
             if pid == child {
-                return;
+                return true;
             }
         }
         let now = Instant::now();
         if now >= until {
-            return say("time is over; going on");
+            say("time is over; going on");
+            return false;
         }
         if signals::wait_for_end(until - now) == Some(Notice::Interrupt) {
             interrupts.retain(|at| now - *at <= IMPATIENCE_SPAN);
             interrupts.push(now);
             if interrupts.len() >= IMPATIENCE {
-                return say("Ctrl-Alt-Del 7 times: going on");
+                say("Ctrl-Alt-Del 7 times: going on");
+                return false;
             }
         }
     }
@@ -165,9 +172,9 @@ fn everybody() -> Vec<Stat> {
 
 /// Keeps the seed, gives back swap, unmounts everything and writes out the rest.
 fn undo() {
-    if let Err(error) = seed::save() {
-        log::debug!("no random seed is kept: {error}");
-    }
+    process::bounded(MOUNT, || {
+        seed::save().map_or_else(|error| error.raw_os_error().unwrap_or(1), |()| 0)
+    });
     process::bounded(SYNC, || {
         machine::swap_off();
         0

@@ -7,7 +7,6 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::clients::ClientId;
-use super::files::Read;
 use super::role::Role;
 use super::{PREDECESSOR_PATIENCE, Reactor, child, command};
 use crate::api::{
@@ -100,7 +99,8 @@ impl Reactor {
         }
         let (mut read, problem) = match self.files.read() {
             Ok(read) => (read, None),
-            Err(problem) if is_machine => (Read::default(), Some(problem.to_string())),
+            // Its own services can do without the others.
+            Err(problem) if is_machine => (self.files.read_system(), Some(problem.to_string())),
             Err(problem) => return Err(io::Error::other(problem.to_string())),
         };
         report(&read.problems);

@@ -265,10 +265,17 @@ impl Reactor {
             return;
         }
         match self.spawn_shell() {
-            Ok(pid) => self.boot.shell = Some((pid, clock::now())),
+            Ok(pid) => {
+                self.boot.shell = Some((pid, clock::now()));
+                self.boot.go_on = None;
+            }
             Err(text) => {
                 self.console.write(&format!("{text}\r\n"));
                 log::error!("{text}");
+                // Nobody mends the files, then.
+                if matches!(self.boot.legs.front(), Some(Leg::Load)) {
+                    self.boot.legs.pop_front();
+                }
                 // With nobody to ask, what can be brought up is better than nothing.
                 if service.is_none() && self.boot.ticket.is_none() && !self.boot.legs.is_empty() {
                     self.next_leg();

@@ -29,7 +29,6 @@ pub(super) struct Files {
 }
 
 /// What reading the directories brought.
-#[derive(Default)]
 pub(super) struct Read {
     /// Services that are in order.
     pub(super) specs: Vec<Rc<Spec>>,
@@ -130,12 +129,23 @@ impl Files {
     /// # Errors
     /// If the services directory itself can't be read; nothing is changed then.
     pub(super) fn read(&mut self) -> Result<Read, Box<Problem>> {
+        let loaded = config::load(&self.dirs)?;
+        Ok(self.take(loaded))
+    }
+
+    /// The same of the system directory alone.
+    pub(super) fn read_system(&mut self) -> Read {
+        let loaded = config::load_system(&self.dirs);
+        self.take(loaded)
+    }
+
+    fn take(&mut self, loaded: Loaded) -> Read {
         let Loaded {
             files,
             problems,
             broken,
             proxies,
-        } = config::load(&self.dirs)?;
+        } = loaded;
         let before = std::mem::take(&mut self.paths);
         let mut specs = Vec::with_capacity(files.len());
         let templates = std::mem::take(&mut self.templates);
@@ -179,7 +189,7 @@ impl Files {
         if let Some(words) = &self.main {
             read.add_main(words, self.paths.get(MAIN));
         }
-        Ok(read)
+        read
     }
 
     /// The proxies of files, and those that had one. A broken file keeps its proxy as it is.

@@ -30,6 +30,10 @@ const MOVED: [&str; 4] = ["/dev", "/proc", "/sys", "/run"];
 /// Time to look at a file on the new root.
 const LOOK: Duration = Duration::from_secs(2);
 
+/// What the one who looks says of it by its exit status.
+const NO_DIRECTORY: i32 = 2;
+const NO_MOUNT_POINT: i32 = 3;
+
 impl SwitchRoot {
     /// What speaks against it, in one sentence; afterwards nothing could be undone.
     ///
@@ -42,23 +46,26 @@ impl SwitchRoot {
                 "the root is no initramfs: it must lie in memory and have a file /init".into(),
             );
         }
-        if !self.root.is_dir() {
-            return Err(format!("{root} is no directory"));
-        }
-        if self.root == Path::new("/") || !mount::is_mount_point(&self.root) {
-            return Err(format!(
-                "{root} is no mount point: mount the new root there first"
-            ));
-        }
-        // Symbolic links there mean what they will mean when it is the root.
-        let program = process::bounded(LOOK, || {
+        let found = process::bounded(LOOK, || {
+            if !self.root.is_dir() {
+                return NO_DIRECTORY;
+            }
+            if self.root == Path::new("/") || !mount::is_mount_point(&self.root) {
+                return NO_MOUNT_POINT;
+            }
+            // Paths and symbolic links there mean what they will mean when it is the root.
             let found = chroot(&self.root)
+                .and_then(|()| chdir("/"))
                 .and_then(|()| access(&self.init, AccessFlags::X_OK))
                 .is_ok_and(|()| self.init.is_file());
             i32::from(!found)
         });
-        match program {
+        match found {
             Some(0) => Ok(()),
+            Some(NO_DIRECTORY) => Err(format!("{root} is no directory")),
+            Some(NO_MOUNT_POINT) => Err(format!(
+                "{root} is no mount point: mount the new root there first"
+            )),
             Some(_) => Err(format!(
                 "{} does not exist under {root}, or may not be run",
                 self.init.display()
