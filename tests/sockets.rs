@@ -175,6 +175,55 @@ fn a_reload_moves_no_socket_under_a_program() {
     assert!(!old.exists());
 }
 
+/// Another mode counts from the next start too, though the socket stays.
+#[test]
+fn a_changed_mode_counts_from_the_next_start() {
+    let mut sandbox = Sandbox::new();
+    if !taker(&sandbox, 1000, "mode = \"0666\"", "") {
+        return;
+    }
+    sandbox.start();
+    sandbox.await_running("taker");
+    let mode = || {
+        let meta = fs::metadata(sandbox.path("door")).unwrap();
+        format!("{:o}", meta.permissions().mode() & 0o777)
+    };
+    assert_eq!(mode(), "666");
+    let file = sandbox.services_dir().join("taker.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text.replace("0666", "0600")).unwrap();
+    sandbox.ask("service.reload", Value::Null);
+    sandbox.done("service.restart", "taker");
+    assert_eq!(mode(), "600");
+    assert!(ask(&sandbox.path("door")).contains(" 1 "));
+}
+
+/// A service with another name has the address of the old one as soon as that one is gone.
+#[test]
+fn an_address_goes_from_one_service_to_another() {
+    let mut sandbox = Sandbox::new();
+    if !taker(&sandbox, 1000, "activation = true", "") {
+        return;
+    }
+    sandbox.start();
+    let door = sandbox.path("door");
+    let first = ask(&door);
+    let file = sandbox.services_dir().join("taker.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::remove_file(&file).unwrap();
+    let other = text.replace("name = \"taker\"", "name = \"other\"");
+    assert_ne!(other, text);
+    fs::write(sandbox.services_dir().join("other.toml"), other).unwrap();
+    sandbox.ask("service.reload", Value::Null);
+    let is_open = || UnixStream::connect(&door).is_ok();
+    assert!(wait_until(|| sandbox
+        .rpc("service.status", json!({"name": "taker"}))
+        .is_err()));
+    assert!(wait_until(is_open), "{}", sandbox.log());
+    assert_ne!(ask(&door), first);
+    assert_eq!(sandbox.state("other"), "running");
+}
+
 /// A socket and the descriptor by which it says that it is ready stand side by side; not even one of
 /// root's ports is closed to a program that is nobody.
 #[test]

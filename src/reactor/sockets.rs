@@ -41,14 +41,28 @@ pub(super) struct Sockets {
     calls: Table<(Time, u32)>,
     /// Who is not called before this time, when the watch is set again.
     paused: Vec<(ServiceId, Time)>,
+    /// Was an address given up? Another service may have wanted it.
+    is_freed: bool,
 }
 
 #[derive(Debug)]
 struct Open {
     address: Address,
     socket: OwnedFd,
+    mode: u32,
     /// Its place among those that are watched.
     watch: Option<usize>,
+}
+
+impl Open {
+    /// The same with these rights from now on.
+    fn with(mut self, mode: u32) -> std::io::Result<Self> {
+        if self.mode != mode {
+            stream::set_mode(&self.address, mode)?;
+            self.mode = mode;
+        }
+        Ok(self)
+    }
 }
 
 impl Sockets {
@@ -78,12 +92,13 @@ impl Sockets {
         for (place, address) in wanted.iter().enumerate() {
             let known = before.iter().position(|open| open.address == *address);
             let open = match known {
-                Some(known) => Ok(before.swap_remove(known)),
+                Some(known) => before.swap_remove(known).with(mode),
                 // Our own are not connected to in order to see whether they are there.
                 None if self.holds(address) || proxies.holds(address) => Err(stream::in_use()),
                 None => stream::listen(address, mode).map(|socket| Open {
                     address: address.clone(),
                     socket,
+                    mode,
                     watch: None,
                 }),
             };
@@ -110,6 +125,7 @@ impl Sockets {
     fn close(&mut self, mut open: Open, registry: &Registry) {
         self.unwatch(&mut open, registry);
         stream::remove(&open.address);
+        self.is_freed = true;
     }
 
     fn unwatch(&mut self, open: &mut Open, registry: &Registry) {
@@ -280,6 +296,9 @@ impl Reactor {
 
     /// Starts the services that somebody has connected to.
     pub(super) fn answer_calls(&mut self) {
+        if std::mem::take(&mut self.sockets.is_freed) {
+            self.open_sockets();
+        }
         let now = clock::now();
         for service in self.sockets.take_rested(now) {
             let found = self.supervisor.service(service);

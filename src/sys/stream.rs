@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -54,6 +55,19 @@ pub fn remove(address: &Address) {
         && is_socket(path)
     {
         let _ = fs::remove_file(path);
+    }
+}
+
+/// Gives the file of a Unix socket another mode.
+///
+/// # Errors
+/// As `chmod(2)`.
+pub fn set_mode(address: &Address, mode: u32) -> io::Result<()> {
+    match address {
+        Address::Unix(path) if is_socket(path) => {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode))
+        }
+        Address::Unix(_) | Address::Tcp(_) => Ok(()),
     }
 }
 
