@@ -240,6 +240,37 @@ fn an_end_before_it_is_ready_is_a_failure() {
     assert_eq!(error_of(&sandbox, "early"), "ended before it was ready");
 }
 
+/// However many descriptors come along, none of them stays open in the server.
+#[test]
+fn descriptors_that_come_along_are_closed() {
+    let Some(sandbox) = notifier("", "") else {
+        return;
+    };
+    let server = format!("/proc/{}/fd", sandbox.server_pid());
+    let descriptors = || std::fs::read_dir(&server).unwrap().count();
+    let before = descriptors();
+    for count in [1, 17, 253] {
+        let said = format!(
+            "import array, socket; s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); \
+             rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array('i', [0] * {count})); \
+             s.sendmsg([b'STATUS=with {count}'], [rights], 0, '\\0' + os.environ['NOTIFY_SOCKET'][1:])"
+        );
+        order(&sandbox, "puppet", &said);
+        wait_member(
+            &sandbox,
+            "puppet",
+            "status_text",
+            &json!(format!("with {count}")),
+        );
+    }
+    // One is the connection of who asks.
+    assert!(
+        wait_until(|| descriptors() <= before),
+        "{before}, then {}",
+        descriptors()
+    );
+}
+
 /// A newline on the agreed descriptor makes ready, whatever its number.
 #[test]
 fn a_newline_on_a_descriptor_makes_ready() {

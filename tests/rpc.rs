@@ -993,6 +993,21 @@ fn three_hundred_waiting_clients_do_not_keep_others_out() {
     assert!(answer.is_some(), "a new client is turned away");
 }
 
+/// What is wrong with a target that names what is not there is told shortly.
+#[test]
+fn of_many_reasons_some_are_told() {
+    let mut sandbox = Sandbox::new();
+    let names: Vec<String> = (0..2000).map(|number| format!("missing{number}")).collect();
+    sandbox.target(
+        "all",
+        &format!("[dependencies]\nrequires = {}", json!(names)),
+    );
+    sandbox.start();
+    let why = sandbox.ask("service.why", json!({"name": "all"}));
+    assert_eq!(why["waiting_on"].as_array().unwrap().len(), 2000);
+    assert_eq!(why["root_causes"].as_array().unwrap().len(), 10);
+}
+
 /// Far more than one turn serves, and the first answer tells that nobody reads it.
 #[test]
 fn what_was_asked_is_done_though_nobody_waits_for_the_answer() {

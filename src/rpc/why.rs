@@ -31,6 +31,7 @@ pub(super) fn held_by(
 #[must_use]
 pub fn waiting_on(all: &Supervisor, id: ServiceId) -> Vec<String> {
     let mut names = Vec::new();
+    let mut told = BTreeSet::new();
     for link in all.graph().links(id) {
         let other = link.to.and_then(|to| all.service(to));
         let waits = match link.kind {
@@ -38,7 +39,7 @@ pub fn waiting_on(all: &Supervisor, id: ServiceId) -> Vec<String> {
             LinkKind::After => other.is_some_and(Service::is_coming_up),
             LinkKind::Wants | LinkKind::Conflicts => false,
         };
-        if waits && !names.iter().any(|name| *name == *link.name) {
+        if waits && told.insert(&*link.name) {
             names.push(link.name.to_string());
         }
     }
@@ -212,6 +213,9 @@ pub fn root_causes(all: &Supervisor, id: ServiceId) -> Vec<String> {
             } else {
                 format!("{way} -> {}", link.name)
             };
+            if causes.len() >= MOST {
+                break;
+            }
             match link.to {
                 None => causes.push(format!("{way}: no such service")),
                 Some(to) if all.service(to).is_some_and(|to| !to.is_met()) && seen.insert(to) => {

@@ -15,6 +15,9 @@ use crate::engine::Pid;
 /// Longest datagram: as much as systemd takes.
 const DATAGRAM_BYTES: usize = 4096;
 
+/// Descriptors that one message can carry (`unix(7)`, SCM_RIGHTS).
+const DESCRIPTORS_MOST: usize = 253;
+
 /// A socket that datagrams with credentials come over.
 #[derive(Debug)]
 pub struct Datagrams {
@@ -72,7 +75,8 @@ impl Datagrams {
     pub fn take(&self) -> Option<Datagram> {
         let mut buffer = [0; DATAGRAM_BYTES];
         loop {
-            let mut space = cmsg_space!(UnixCredentials, [RawFd; 16]);
+            // Room for all that one message can have: what is cut off would be left open.
+            let mut space = cmsg_space!(UnixCredentials, [RawFd; DESCRIPTORS_MOST]);
             let mut parts = [IoSliceMut::new(&mut buffer)];
             let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
             let number = self.socket.as_raw_fd();
