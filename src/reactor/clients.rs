@@ -141,7 +141,15 @@ impl Clients {
             let (all, useless) = counts.get(&client.peer.pid).copied().unwrap_or_default();
             let is_crowd = all > self.most / 4;
             let rank = (client.is_of_use(), Reverse(useless));
-            (!is_crowd, client.exchange.is_waiting(), rank, client.heard)
+            // Whoever hears no answers goes before all who do.
+            let listens = !client.exchange.is_deaf();
+            (
+                listens,
+                !is_crowd,
+                client.exchange.is_waiting(),
+                rank,
+                client.heard,
+            )
         };
         let all = self.slots.iter().enumerate();
         let all = all.filter_map(|(slot, client)| Some((slot, worth(client.as_ref()?))));
