@@ -407,7 +407,11 @@ fn what_is_left_has_its_time_on_a_kernel_without_pidfds() {
         "{}",
         sandbox.log()
     );
-    assert_eq!(sandbox.lines("saved"), ["so"]);
+    assert!(
+        wait_until(|| sandbox.lines("saved") == ["so"]),
+        "{}",
+        sandbox.log()
+    );
     sandbox.stop();
 }
 

@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
+use std::net::Shutdown;
 
 use mio::net::UnixStream;
 use mio::{Interest, Registry, Token};
@@ -272,14 +273,14 @@ impl Clients {
         client.exchange.settle();
         while let Some(bytes) = client.exchange.output() {
             match client.stream.write(bytes) {
-                Ok(0) => client.exchange.deafen(),
+                Ok(0) => client.deafen(),
                 Ok(count) => client.exchange.wrote(count),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     client.exchange.give_back();
                     return client.watch_room(true, registry);
                 }
-                Err(_) => client.exchange.deafen(),
+                Err(_) => client.deafen(),
             }
         }
         client.watch_room(false, registry) && !client.exchange.is_done()
@@ -356,6 +357,12 @@ impl Client {
     /// It has asked for something, and reads what it is told.
     fn is_of_use(&self) -> bool {
         self.has_asked && !self.exchange.is_owed()
+    }
+
+    /// It can't be told anything any more. If it is there after all, it has to know.
+    fn deafen(&mut self) {
+        let _ = self.stream.shutdown(Shutdown::Write);
+        self.exchange.deafen();
     }
 
     /// Has us be told when there is room to write, or not any more. False if that can't be.
