@@ -165,7 +165,7 @@ fn start_log(level: &str, machine: Option<bool>) {
 
 fn check(options: &CheckOptions) -> ExitCode {
     let system = options.system.as_deref();
-    let problems = config::check_beside(system, &options.path);
+    let problems = config::check(system, &options.path);
     let (errors, warnings) = problems
         .iter()
         .partition::<Vec<_>, _>(|problem| problem.is_error());

@@ -359,7 +359,7 @@ fn hostile_files_are_refused_quickly() {
     );
     let dir = Scratch::new("hostile");
     dir.file("x.toml", &text);
-    assert_eq!(check(&dir.path).len(), 101);
+    assert_eq!(check(None, &dir.path).len(), 101);
     dir.file(
         "x.toml",
         &format!("[service]\nname='x'\nexec='x'\n#{}", "x".repeat(1 << 20)),
@@ -541,9 +541,9 @@ database.toml:6:8: error: dependencies.after: a cycle of services that wait for 
 database.toml:4:1: warning: service.dir: no such directory: '/no/such'
 web.toml:3:1: error: service.exec: '/etc/passwd' cannot be executed
 ";
-    assert_eq!(dir.shorten(&lines(&check(&dir.path))), expected);
+    assert_eq!(dir.shorten(&lines(&check(None, &dir.path))), expected);
 
-    let one = |name: &str| dir.shorten(&lines(&check(&dir.path.join(name))));
+    let one = |name: &str| dir.shorten(&lines(&check(None, &dir.path.join(name))));
     let of_c: String = expected
         .lines()
         .filter(|line| line.starts_with("c.toml"))

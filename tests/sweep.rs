@@ -381,6 +381,34 @@ fn a_ledger_that_goes_before_it_is_locked_is_made_anew() {
     listener.join().unwrap();
 }
 
+/// Without pidfds, what a killed server left has its time to end all the same.
+#[test]
+fn what_is_left_has_its_time_on_a_kernel_without_pidfds() {
+    if !is_possible() {
+        return;
+    }
+    let mut sandbox = Sandbox::new();
+    sandbox.env("DIR", &sandbox.text(""));
+    // The pipes of its output have gone with the server, and its shell tells of ended children.
+    let script = "exec > /dev/null 2>&1; trap 'sleep 0.2; echo so > $DIR/saved; exit 0' TERM; \
+                  echo so >> $DIR/up; while :; do sleep 0.01; done";
+    sandbox.runs("web", script);
+    sandbox.start();
+    sandbox.wait_file("up");
+    sandbox.kill_server();
+    let denied = trap::Denied {
+        number: calls::number("pidfd_open").unwrap(),
+        first: None,
+        errno: nix::libc::ENOSYS,
+    };
+    let mut command = scenario::command(&sandbox);
+    sandbox.adopt(trap::spawn_denied(&mut command, &[denied]).unwrap());
+    let again = wait_until(|| sandbox.lines("up").len() == 2);
+    assert!(again, "{}", sandbox.log());
+    assert_eq!(sandbox.lines("saved"), ["so"]);
+    sandbox.stop();
+}
+
 /// The case that the environment names.
 #[test]
 fn one_case() {

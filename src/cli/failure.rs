@@ -104,8 +104,7 @@ pub(super) fn advice_on(refusal: &Refusal) -> &'static str {
 pub(super) fn unheard(told: io::Result<()>) -> io::Result<()> {
     match told {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        Err(error) => Err(error),
-        Ok(()) => Ok(()),
+        told => told,
     }
 }
 

@@ -17,15 +17,10 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 /// Unknown names of one file that get a hint; a comparison with every known name is not free.
 const HINTS_MAX: usize = 20;
 
-/// All that is wrong with a directory of service files, or with one file beside its siblings.
+/// All that is wrong with a directory of service files, or with one file beside its siblings. The
+/// services of a system directory are known too.
 #[must_use]
-pub fn check(target: &Path) -> Vec<Problem> {
-    check_beside(None, target)
-}
-
-/// Like [`check`], with the services of a system directory known too.
-#[must_use]
-pub fn check_beside(system: Option<&Path>, target: &Path) -> Vec<Problem> {
+pub fn check(system: Option<&Path>, target: &Path) -> Vec<Problem> {
     let system = system.map(Path::to_owned);
     if target.is_dir() {
         return match load(&Dirs {

@@ -45,7 +45,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 pub use access::{Access, Right, Rule, load_access, parse_access};
-pub use check::{check, check_beside};
+pub use check::check;
 pub use cmdline::{KernelLine, Level};
 pub use diagnose::{Problem, Severity};
 pub use exec::{find_program, words};

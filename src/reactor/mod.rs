@@ -516,11 +516,10 @@ impl Reactor {
                 self.sweep(service, signal);
             }
             Action::Signal { pid, signal } => {
-                if signal == Signal::KILL {
-                    let service = self.supervisor.service_of(pid);
-                    service
-                        .into_iter()
-                        .for_each(|service| self.runs.note_kill(service));
+                if signal == Signal::KILL
+                    && let Some(service) = self.supervisor.service_of(pid)
+                {
+                    self.runs.note_kill(service);
                 }
                 // Before its setsid a child has no group of its own yet.
                 if !kill::kill_group(pid, signal) {

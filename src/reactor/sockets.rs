@@ -55,13 +55,13 @@ struct Open {
 }
 
 impl Open {
-    /// The same with these rights from now on.
-    fn with(mut self, mode: u32) -> std::io::Result<Self> {
+    /// It has these rights from now on.
+    fn set_mode(&mut self, mode: u32) -> std::io::Result<()> {
         if self.mode != mode {
             stream::set_mode(&self.address, mode)?;
             self.mode = mode;
         }
-        Ok(self)
+        Ok(())
     }
 }
 
@@ -92,7 +92,13 @@ impl Sockets {
         for (place, address) in wanted.iter().enumerate() {
             let known = before.iter().position(|open| open.address == *address);
             let open = match known {
-                Some(known) => before.swap_remove(known).with(mode),
+                // With the rights it had it goes on, but not in silence.
+                Some(known) => {
+                    let mut open = before.swap_remove(known);
+                    let changed = open.set_mode(mode);
+                    wrong = wrong.or(changed.err().map(|error| (place, error)));
+                    Ok(open)
+                }
                 // Our own are not connected to in order to see whether they are there.
                 None if self.holds(address) || proxies.holds(address) => Err(stream::in_use()),
                 None => stream::listen(address, mode).map(|socket| Open {
