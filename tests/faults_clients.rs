@@ -173,6 +173,15 @@ fn descriptors(sandbox: &Sandbox) -> usize {
     fs::read_dir(dir).unwrap().count()
 }
 
+/// Sockets among them: its own, and one for each client.
+fn sockets(sandbox: &Sandbox) -> usize {
+    let dir = format!("/proc/{}/fd", sandbox.server_pid());
+    let links = fs::read_dir(dir).unwrap().flatten();
+    let links = links.filter_map(|entry| fs::read_link(entry.path()).ok());
+    let names = links.map(|link| link.to_string_lossy().into_owned());
+    names.filter(|name| name.starts_with("socket:")).count()
+}
+
 fn ping(connection: &mut Connection) {
     let answer = connection.ask("system.ping", Value::Null);
     assert!(answer.is_ok(), "{answer:?}");
@@ -216,6 +225,8 @@ fn is_served_beside(mut sandbox: Sandbox, services: usize, flood: impl Fn(&Sandb
     // One that follows a log.
     let mut busy = sandbox.connect();
     ping(&mut busy);
+    // A child that another test is about to run may hold an end of what is closed here.
+    assert!(wait_until(|| sockets(&sandbox) == 4));
     let before = descriptors(&sandbox);
 
     let mut floods = flood(&sandbox);
