@@ -8,10 +8,9 @@ mod sandbox;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener};
 
 use nix::sys::signal::Signal;
-use sandbox::{Sandbox, find_program, is_alive, python, quoted, signal, wait_until};
+use sandbox::{Sandbox, find_program, free_port, is_alive, python, quoted, signal, wait_until};
 use serde_json::json;
 
 /// A service that tells of its start and of its end in one file, and has a child.
@@ -84,11 +83,6 @@ const ORDER: &[(&str, &str)] = &[
     ("gate", "web"),
     ("app3", "web"),
 ];
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    listener.local_addr().unwrap().port()
-}
 
 fn twelve() -> Sandbox {
     let mut sandbox = Sandbox::new();

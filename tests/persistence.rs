@@ -5,11 +5,11 @@
 mod sandbox;
 
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use sandbox::{Connection, Sandbox, find_program, is_alive, wait_until};
+use sandbox::{Connection, Sandbox, find_program, free_port, is_alive, wait_until};
 use serde_json::{Value, json};
 
 /// The file could not be written.
@@ -17,12 +17,6 @@ const PERSIST_FAILED: i64 = -32014;
 
 /// There is no such service.
 const NOT_FOUND: i64 = -32000;
-
-/// A port that nobody has.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    listener.local_addr().unwrap().port()
-}
 
 fn is_open(port: u16) -> bool {
     TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()

@@ -5,17 +5,12 @@ mod sandbox;
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use sandbox::{Sandbox, find_program, is_alive, quoted, signal, wait_until};
+use sandbox::{Sandbox, find_program, free_port, is_alive, quoted, signal, wait_until};
 use serde_json::{Value, json};
-
-fn free_ports() -> [u16; 2] {
-    let listeners = [(); 2].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
-    listeners.map(|listener| listener.local_addr().unwrap().port())
-}
 
 /// Says `request` to a port and gives what comes back until `enough`.
 fn say(port: u16, request: &str, enough: &str) -> Option<String> {
@@ -53,7 +48,7 @@ impl Site {
         }
         let mut sandbox = Sandbox::new();
         sandbox.env("DIR", &sandbox.text(""));
-        let [web, store] = free_ports();
+        let [web, store] = [free_port(), free_port()];
         let dir = sandbox.dir().display();
         let user = if nix::unistd::geteuid().is_root() {
             "user root;"

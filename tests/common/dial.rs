@@ -10,13 +10,8 @@ use std::thread;
 
 use serde_json::Value;
 
+pub(crate) use super::sandbox::free_port;
 use super::sandbox::{PATIENCE, Sandbox, wait_until};
-
-/// A port that nobody has.
-pub(crate) fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    listener.local_addr().unwrap().port()
-}
 
 /// A client that does not wait without end.
 pub(crate) fn dial(port: u16) -> TcpStream {

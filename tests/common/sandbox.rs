@@ -9,7 +9,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
-use std::net::Shutdown;
+use std::net::{Ipv4Addr, Shutdown, TcpListener};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -53,6 +53,20 @@ pub(crate) fn wait_until(mut so: impl FnMut() -> bool) -> bool {
             return false;
         }
         std::thread::park_timeout(Duration::from_millis(3));
+    }
+}
+
+/// A port that nobody has, and that the kernel gives nobody who asks for any: those are higher
+/// (`ip_local_port_range`, `ip(7)`).
+pub(crate) fn free_port() -> u16 {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let first = std::process::id().wrapping_mul(97);
+    loop {
+        let number = first.wrapping_add(COUNT.fetch_add(1, Ordering::Relaxed));
+        let port = 10_000 + u16::try_from(number % 20_000).unwrap();
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
     }
 }
 
