@@ -81,7 +81,7 @@ fn assert_up(machine: &mut Machine, getty: &str, devices: (&str, &[&str]), idle:
     machine.run("zinit status ready", "Running");
     machine.run("zinit healthcheck", "healthy");
     // Its files, with names of the machine's own services in them, also from inside and one alone.
-    let count = files("system").len() + files("services").len();
+    let count = machine.output("ls /etc/zinit/system/*.toml /etc/zinit/services/*.toml | wc -l");
     machine.run("zinit check", &format!("{count} files, 0 errors"));
     machine.run(
         "cd /etc/zinit/services; zinit check crond.toml; cd",
